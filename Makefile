@@ -1,0 +1,41 @@
+# The programs are static: no C, and no paths of the machine that built them.
+BIN      := bin
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+PROGRAMS := ./daemon/cmd/openscope ./relay/cmd/openscope-relay ./client/cmd/openscope-reflect-client
+STATIC   := CGO_ENABLED=0 GOOS=$(GOOS) GOARCH=$(GOARCH)
+
+.PHONY: help build test test-long fuzz demo fmt lint clean
+
+help: ## what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
+
+build: ## the three programs, into bin/
+	@mkdir -p $(BIN)
+	$(STATIC) go build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o $(BIN)/ $(PROGRAMS)
+
+test: ## everything that proves it; lists what was skipped, and why
+	@.ci/test
+
+test-long: ## also what takes hours (build tag long), then 20 million inputs for each fuzz target
+	@.ci/test -tags=long -timeout=12h
+	@.ci/fuzz 20000000x
+
+fuzz: ## 200,000 inputs for each fuzz target
+	@.ci/fuzz 200000x
+
+demo: build ## all of it for real on this machine, in about a minute
+	@.ci/install sshd=openssh-server
+	@go run ./bench/demo
+
+fmt: ## formats the code
+	@gofmt -l -w .
+
+lint: ## gofmt, go vet (also for 32 bits), staticcheck
+	@out=$$(gofmt -l .); [ -z "$$out" ] || { echo "not formatted (make fmt):"; echo "$$out"; exit 1; }
+	go vet ./...
+	go vet .ci/report.go
+	GOARCH=386 go vet ./...
+	go tool -modfile=.ci/tools.mod staticcheck ./...
+
+clean: ## removes bin/
+	@rm -rf bin

@@ -1,0 +1,146 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"openscope/wire"
+	"openscope/wire/call"
+	"openscope/wire/tunnel"
+)
+
+// hostileLeg stands where the relay does: between the client and the daemon,
+// with the bytes in its hand.
+type hostileLeg struct {
+	wire.Leg
+	mu   sync.Mutex
+	hold time.Duration       // how long each write towards the daemon is held
+	up   func([]byte) []byte // what becomes of bytes to the daemon
+	down func([]byte) []byte // and of those to the client
+	wg   sync.WaitGroup
+	last chan struct{} // closed when the write before has been passed on
+}
+
+// hostile joins as a client does and puts a hostileLeg in between.
+func hostile(seen **hostileLeg) func(context.Context, tunnel.ClientConfig) (wire.Leg, error) {
+	return func(ctx context.Context, cfg tunnel.ClientConfig) (wire.Leg, error) {
+		leg, err := tunnel.Join(ctx, cfg)
+		if err != nil {
+			return nil, err
+		}
+		passed := make(chan struct{})
+		close(passed)
+		*seen = &hostileLeg{Leg: leg, last: passed}
+		return *seen, nil
+	}
+}
+
+// Write passes bytes on in order, each after its hold, without holding up the
+// writer: a relay that delays looks like a slow network.
+func (h *hostileLeg) Write(p []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	data, before, passed := bytes.Clone(p), h.last, make(chan struct{})
+	if h.up != nil {
+		data = h.up(data)
+	}
+	h.last = passed
+	held := time.NewTimer(h.hold)
+	h.wg.Go(func() {
+		defer close(passed)
+		<-held.C
+		<-before
+		_, _ = h.Leg.Write(data) // a leg that has gone meanwhile is what the test looks at
+	})
+	return len(p), nil
+}
+
+func (h *hostileLeg) Read(p []byte) (int, error) {
+	n, err := h.Leg.Read(p)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.down != nil {
+		copy(p, h.down(p[:n]))
+	}
+	return n, err
+}
+
+func (h *hostileLeg) set(change func(*hostileLeg)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	change(h)
+}
+
+func TestARequestHeldBackForElevenSecondsIsNotExecuted(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		hold time.Duration
+		runs int
+	}{
+		{"held for 2 seconds", 2 * time.Second, 1},
+		{"held for 11 seconds", 11 * time.Second, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			_, h := w.open("5m", "test.mark")
+			var between *hostileLeg
+			s, err := w.connect(h, hostile(&between))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer between.wg.Wait()
+			defer s.Close()
+			between.set(func(l *hostileLeg) { l.hold = c.hold })
+			ctx, cancel := context.WithTimeout(t.Context(), c.hold+3*time.Second)
+			defer cancel()
+			var stdout, stderr bytes.Buffer
+			r, err := s.Call(ctx, "test.mark", nil, &stdout, &stderr)
+			t.Logf("the client was told: %v %v", r.Cause, err)
+			if w.marks() != c.runs {
+				t.Errorf("held for %v, the request ran %d times, want %d", c.hold, w.marks(), c.runs)
+			}
+		})
+	}
+}
+
+func TestAByteChangedByTheRelayEndsTheConnection(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		flip func(*hostileLeg, func([]byte) []byte)
+	}{
+		{"towards the client", func(l *hostileLeg, f func([]byte) []byte) { l.down = f }},
+		{"towards the daemon", func(l *hostileLeg, f func([]byte) []byte) { l.up = f }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t)
+			_, h := w.open("5m", "test.echo", "test.mark")
+			for offset := range 24 {
+				var between *hostileLeg
+				s, err := w.connect(h, hostile(&between))
+				if err != nil {
+					t.Fatal(err)
+				}
+				flip := func(b []byte) []byte {
+					if len(b) > 0 {
+						b[offset*len(b)/24] ^= 1 << (offset % 8)
+					}
+					return b
+				}
+				between.set(func(l *hostileLeg) { c.flip(l, flip) })
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				var stdout, stderr bytes.Buffer
+				r, err := s.Call(ctx, "test.echo", params("text", "hello"), &stdout, &stderr)
+				cancel()
+				if err == nil && (r.Complete || r.Cause != call.Cut) {
+					t.Errorf("byte %d/24 changed: the client was told %v, complete %v", offset, r.Cause, r.Complete)
+				}
+				s.Close()
+				between.wg.Wait()
+			}
+		})
+	}
+}

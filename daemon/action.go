@@ -1,0 +1,146 @@
+package daemon
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+
+	"openscope/daemon/internal/audit"
+	"openscope/daemon/internal/catalog"
+	"openscope/daemon/internal/executor"
+	"openscope/daemon/internal/policy"
+	"openscope/daemon/internal/principal"
+	"openscope/daemon/internal/session"
+	"openscope/wire/call"
+)
+
+// action is one call on its way through the chokepoint. Its steps fill it in:
+// resolve by the catalog, decide by the policy.
+type action struct {
+	// who asks
+	issuer  principal.Principal
+	agent   string
+	session *session.Session // nil for a local call
+	conn    *connection      // nil for a local call
+	meter   *session.Meter
+
+	// what is asked
+	request   call.Request
+	body      []byte // the CALL as it was signed; nil for a local call
+	signature []byte
+
+	// what it comes to
+	verb   *catalog.Verb
+	values map[string]string
+	rule   string
+	runAs  string
+}
+
+// resolve finds the verb and judges the parameters by its schema alone, before
+// any policy is asked.
+func (a *action) resolve(r *rules) error {
+	verb, ok := r.catalog.Verb(a.request.Verb)
+	if !ok {
+		return fmt.Errorf("there is no verb %q", a.request.Verb)
+	}
+	params := make([]catalog.Param, len(a.request.Params))
+	for i, p := range a.request.Params {
+		params[i] = catalog.Param{Name: p.Name, Value: p.Value}
+	}
+	values, err := verb.Resolve(params)
+	if err != nil {
+		return err
+	}
+	a.verb, a.values = verb, values
+	return nil
+}
+
+// withinPassport holds a recipient's call to what was delegated and to the
+// session's time, read off the clocks anew.
+func (a *action) withinPassport() error {
+	if a.session == nil {
+		return nil
+	}
+	if err := a.session.Live(); err != nil {
+		over := closing(a.session)
+		return &ended{cause: over.Cause, reason: over.Text}
+	}
+	grant, _ := a.session.Granted()
+	return grant.Allows(a.verb.Name, a.values)
+}
+
+// decide asks the grants as they are now, for the issuer as the system knows
+// them now. The right to delegate is asked again too: a session must not
+// outlive it.
+func (a *action) decide(r *rules) error {
+	who, err := a.who()
+	if err != nil {
+		return err
+	}
+	d := r.policy.Decide(a.agent, who, a.verb.Name, a.values)
+	a.rule = d.Rule
+	if !d.Allowed {
+		return errors.New(d.Reason)
+	}
+	if a.session != nil {
+		if err := mayDelegate(r, a.agent, a.session.Recipient.Alias, a.session.Bearer, a.verb); err != nil {
+			return err
+		}
+	}
+	a.runAs = r.policy.RunAs(a.agent, who)
+	return nil
+}
+
+// who looks the issuer up again: an account that was removed, or whose number
+// now means somebody else, has no rights left.
+func (a *action) who() (policy.Who, error) {
+	now, err := principal.Lookup(a.issuer.Name)
+	if err != nil {
+		return policy.Who{}, fmt.Errorf("the issuer's account: %w", err)
+	}
+	if now.UID != a.issuer.UID {
+		return policy.Who{}, fmt.Errorf("the issuer's account %s is not the one that opened the session", a.issuer.Name)
+	}
+	return policyWho(now), nil
+}
+
+// identity is the account the work runs under.
+func (a *action) identity() (executor.Identity, error) {
+	p, err := principal.Lookup(a.runAs)
+	if err != nil {
+		return executor.Identity{}, fmt.Errorf("looking up the account to run as: %w", err)
+	}
+	if self := os.Geteuid(); self != 0 && int(p.UID) != self {
+		return executor.Identity{}, fmt.Errorf("the daemon does not run as root, so verbs run as its own user only, not as %s", p.Name)
+	}
+	return executor.Identity{Name: p.Name, UID: p.UID, GID: p.GID, Groups: p.GIDs}, nil
+}
+
+// event is a log event with everything known of the action so far.
+func (a *action) event(kind string) audit.Event {
+	e := audit.Event{Kind: kind, Issuer: &audit.Issuer{UID: a.issuer.UID, User: a.issuer.Name, Agent: a.agent}}
+	if a.session != nil {
+		e = sessionEvent(kind, a.session)
+	}
+	if a.conn != nil {
+		e.Connection = hex.EncodeToString(a.conn.id[:])
+		e.Request, e.Signature, e.TH2 = a.body, a.signature, a.conn.th2[:]
+	}
+	e.Call, e.Verb = a.request.ID.String(), a.request.Verb
+	for _, p := range a.request.Params {
+		e.Params = append(e.Params, audit.Param{Name: p.Name, Value: p.Value})
+	}
+	return e
+}
+
+// note tells the issuer's list what is about to run.
+func (a *action) note() {
+	if a.session != nil {
+		a.session.NoteCall(a.request.Verb)
+	}
+}
+
+func policyWho(p principal.Principal) policy.Who {
+	return policy.Who{UID: p.UID, Name: p.Name, Groups: p.Groups}
+}

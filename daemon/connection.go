@@ -1,0 +1,246 @@
+package daemon
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/hex"
+	"fmt"
+	"sync"
+	"time"
+
+	"openscope/daemon/internal/session"
+	"openscope/passport"
+	"openscope/wire/call"
+	"openscope/wire/channel"
+	"openscope/wire/handle"
+)
+
+// maxConnections is how many connections of one recipient stand at a time
+// (wire/README.md §8).
+const maxConnections = 4
+
+// connection is the core's side of one accepted handshake.
+type connection struct {
+	// immutable
+	id         connID
+	share      *share
+	key        ed25519.PublicKey
+	th2        [32]byte
+	replaces   connID
+	challenges *session.Challenges
+	ctx        context.Context // ends with the connection, with the cause
+	cancel     context.CancelCauseFunc
+	peer       peer
+
+	overRate tally // calls refused for the rate, logged once a second
+
+	mu       sync.Mutex
+	running  map[call.ID]context.CancelCauseFunc
+	lastCall time.Duration // boot clock
+}
+
+func (c *core) newConnection(id connID, s *share, f channel.Finished, th2 [32]byte) *connection {
+	c.mu.Lock()
+	parent := c.ctx
+	c.mu.Unlock()
+	ctx, cancel := context.WithCancelCause(parent)
+	return &connection{
+		id: id, share: s, key: f.Key, th2: th2, replaces: f.Replaces,
+		challenges: session.NewChallenges(c.clock, c.rand),
+		ctx:        ctx, cancel: cancel,
+		running:  make(map[call.ID]context.CancelCauseFunc),
+		lastCall: c.clock.Boot(),
+	}
+}
+
+// claim decides whose session it is (wire/README.md §9).
+func (c *core) claim(s *share, key ed25519.PublicKey) error {
+	if err := handle.CheckEd25519(key); err != nil {
+		return err
+	}
+	first, err := s.Claim.Take(key)
+	if err != nil {
+		if n, due := s.claims.note(c.clock.Boot(), 10*time.Second); due {
+			e := sessionEvent("refuse", s.Session)
+			e.Reason, e.Count, e.RecipientKey = err.Error(), n, hex.EncodeToString(key)
+			return joinErrors(err, c.record(e))
+		}
+		return err
+	}
+	if first {
+		return c.record(sessionEvent("claim", s.Session))
+	}
+	return nil
+}
+
+// Attach makes an accepted connection live.
+func (c *core) Attach(id connID, p peer, facts attachment) (passport.Signed, error) {
+	c.mu.Lock()
+	pending, ok := c.pending[id]
+	delete(c.pending, id)
+	c.mu.Unlock()
+	if !ok || pending.accepted == nil {
+		return nil, fmt.Errorf("attaching: no such handshake")
+	}
+	conn := pending.accepted
+	conn.peer = p
+	s := conn.share
+	if s.Live() != nil {
+		conn.cancel(nil)
+		return nil, &endedError{closing: closing(s.Session)}
+	}
+	s.Claim.AddWords(facts.SAS)
+	s.NoteFrom(facts.From)
+	e := sessionEvent("connect", s.Session)
+	e.Connection, e.From = hex.EncodeToString(id[:]), facts.From
+	if err := c.record(e); err != nil {
+		conn.cancel(nil)
+		c.endShare(s, call.AuditFailure, "the log could not be written")
+		return nil, &endedError{closing: closing(s.Session)}
+	}
+	signed, err := c.passportFor(s, conn.key)
+	if err != nil {
+		conn.cancel(nil)
+		return nil, fmt.Errorf("attaching: %w", err)
+	}
+	for _, displaced := range c.admit(conn) {
+		c.disconnect(displaced, call.Replaced, "another connection of yours took its place")
+	}
+	if s.Live() != nil { // it ended while the connection was being entered
+		c.Detach(id)
+		return nil, &endedError{closing: closing(s.Session)}
+	}
+	return signed, nil
+}
+
+// admit enters the connection and returns those it displaces: the one it says
+// it replaces, and, beyond [maxConnections], the one longest without a call.
+func (c *core) admit(conn *connection) []*connection {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var displaced, standing []*connection
+	for _, other := range c.connections {
+		switch {
+		case other.share != conn.share:
+		case other.id == conn.replaces:
+			displaced = append(displaced, other)
+		default:
+			standing = append(standing, other)
+		}
+	}
+	if len(standing) >= maxConnections {
+		oldest := standing[0]
+		for _, other := range standing[1:] {
+			if other.idleSince() < oldest.idleSince() {
+				oldest = other
+			}
+		}
+		displaced = append(displaced, oldest)
+	}
+	for _, other := range displaced {
+		delete(c.connections, other.id)
+	}
+	c.connections[conn.id] = conn
+	return displaced
+}
+
+// idleSince is when the connection's last call began or ended, on the boot
+// clock; a connection with a running call is not idle.
+func (conn *connection) idleSince() time.Duration {
+	conn.mu.Lock()
+	defer conn.mu.Unlock()
+	if len(conn.running) > 0 {
+		return 1<<63 - 1
+	}
+	return conn.lastCall
+}
+
+// disconnect ends one connection: its calls die, and the peer is told why.
+func (c *core) disconnect(conn *connection, cause call.Cause, reason string) {
+	conn.cancel(&ended{cause: cause, reason: reason})
+	conn.peer.Close(call.Close{Cause: cause, Text: reason})
+}
+
+// Detach ends what a lost connection left running.
+func (c *core) Detach(id connID) {
+	c.mu.Lock()
+	conn, ok := c.connections[id]
+	delete(c.connections, id)
+	c.mu.Unlock()
+	if !ok {
+		return
+	}
+	conn.cancel(&ended{cause: call.Cut, reason: "the connection was lost"})
+	if n := conn.overRate.flush(); n > 0 {
+		c.logOverRate(conn, n)
+	}
+}
+
+// Challenge draws a fresh challenge for the connection.
+func (c *core) Challenge(id connID) (call.Challenge, error) {
+	conn, ok := c.connectionOf(id)
+	if !ok {
+		return call.Challenge{}, fmt.Errorf("drawing a challenge: no such connection")
+	}
+	return conn.challenges.Issue()
+}
+
+// Cancel ends one running call of the connection; ids of others are not found
+// here, and a call that is over needs no cancelling.
+func (c *core) Cancel(id connID, which call.ID) {
+	conn, ok := c.connectionOf(id)
+	if !ok {
+		return
+	}
+	conn.mu.Lock()
+	cancel := conn.running[which]
+	conn.mu.Unlock()
+	if cancel != nil {
+		cancel(&ended{cause: call.Cancelled, reason: "cancelled by the recipient"})
+	}
+}
+
+func (c *core) connectionOf(id connID) (*connection, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	conn, ok := c.connections[id]
+	return conn, ok
+}
+
+// connectionsOf returns the live connections of a share.
+func (c *core) connectionsOf(s *share) []*connection {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var all []*connection
+	for _, conn := range c.connections {
+		if conn.share == s {
+			all = append(all, conn)
+		}
+	}
+	return all
+}
+
+// passportFor signs what is delegated now, for the key that asks.
+func (c *core) passportFor(s *share, subject ed25519.PublicKey) (passport.Signed, error) {
+	grant, serial := s.Granted()
+	return passport.Sign(c.identity, passport.Passport{
+		Session:   s.RID,
+		Daemon:    channel.Fingerprint(c.publicKey()),
+		Issuer:    s.Issuer.Agent,
+		Recipient: s.Recipient.Alias,
+		Subject:   subject,
+		Serial:    serial,
+		NotBefore: s.Opened,
+		Expires:   s.Lifetime.Deadline(),
+		Grant:     grant,
+	})
+}
+
+// closing is the CLOSE that tells a client why its session is over.
+func closing(s *session.Session) call.Close {
+	cause, reason := s.Ended()
+	if cause == 0 {
+		cause, reason = call.Expired, "its time has passed"
+	}
+	return call.Close{Cause: cause, Text: reason}
+}

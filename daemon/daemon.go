@@ -1,0 +1,190 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"openscope/daemon/internal/audit"
+	"openscope/daemon/internal/control"
+	"openscope/daemon/internal/executor"
+	"openscope/daemon/internal/principal"
+	"openscope/wire/call"
+)
+
+// Shim must be the first thing main does in any program that runs a daemon: the
+// daemon starts its commands through its own program, in that other role.
+func Shim() { executor.Shim() }
+
+// Daemon is one daemon: [New] builds it, [Daemon.Run] runs it.
+type Daemon struct {
+	core  *core
+	net   *netHalf
+	ready chan struct{}
+}
+
+// New reads everything the daemon trusts and refuses what is malformed or
+// unprotected. It starts nothing and opens no socket.
+func New(cfg Config) (*Daemon, error) {
+	core, err := newCore(cfg)
+	if err != nil {
+		return nil, err
+	}
+	net := newNetHalf(core, cfg, core.rand, core.logger)
+	core.network = net
+	return &Daemon{core: core, net: net, ready: make(chan struct{})}, nil
+}
+
+// Ready is closed once the control socket answers.
+func (d *Daemon) Ready() <-chan struct{} { return d.ready }
+
+// Reload reads grants, verbs and recipients again. If any of them is bad, all
+// stay as they were, and the error says why.
+func (d *Daemon) Reload() error { return d.core.reload() }
+
+// shutdownGrace is how long running work has, after it was killed, to leave
+// its outcome in the log.
+const shutdownGrace = 2 * time.Second
+
+// Run serves until the context ends. It returns when every call has ended and
+// every goroutine has: the last thing it writes is the log's stop entry.
+func (d *Daemon) Run(ctx context.Context) (err error) {
+	if err := d.core.openLog(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.core.closeLog()) }()
+	listener, err := control.Listen(d.core.cfg.Socket)
+	if err != nil {
+		return fmt.Errorf("listening on the control socket: %w", err)
+	}
+	// Calls, and the way out, outlive the context by as long as it takes to
+	// end them in order.
+	working, stopWork := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stopWork(nil)
+	d.core.start(working)
+
+	var children sync.WaitGroup
+	children.Go(func() { d.net.run(working) })
+	children.Go(func() { d.core.watch(working) })
+	serving, stopServing := context.WithCancel(ctx)
+	defer stopServing()
+	served := make(chan error, 1)
+	server := control.NewServer(d.core, withPrincipal, d.core.logger)
+	children.Go(func() { served <- server.Run(serving, listener) })
+	close(d.ready)
+
+	select {
+	case <-ctx.Done():
+	case err = <-served:
+		err = fmt.Errorf("serving the control socket: %w", err)
+	}
+	d.core.shutdown()
+	stopServing()
+	stopWork(&ended{cause: call.Closed, reason: goingDown})
+	children.Wait()
+	d.core.calls.Wait()
+	return err
+}
+
+const goingDown = "the daemon is going down"
+
+// withPrincipal puts who the kernel says is asking into the context of every
+// request on the connection; where it does not say, nobody is.
+func withPrincipal(ctx context.Context, conn net.Conn) context.Context {
+	unix, ok := conn.(*net.UnixConn)
+	if !ok {
+		return ctx
+	}
+	p, err := principal.FromConn(unix)
+	if err != nil {
+		return ctx
+	}
+	return principal.NewContext(ctx, p)
+}
+
+// openLog opens the log and enters that the daemon has started. A daemon that
+// cannot write its log does not start.
+func (c *core) openLog() error {
+	bootID, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return fmt.Errorf("reading the boot id: %w", err)
+	}
+	log, recovery, err := audit.Open(c.logPath(), audit.Config{
+		Boot: c.clock.Boot, Wall: c.clock.Wall, BootID: strings.TrimSpace(string(bootID)),
+	})
+	if err != nil {
+		return fmt.Errorf("opening the log: %w", err)
+	}
+	c.log = log
+	if recovery.Torn {
+		c.logger.Warn("the log's last line was torn by a crash and has been set aside", "file", recovery.SetAside)
+	}
+	return c.record(audit.Event{Kind: "start"})
+}
+
+func (c *core) closeLog() error {
+	return errors.Join(c.record(audit.Event{Kind: "stop"}), c.log.Close())
+}
+
+func (c *core) logPath() string { return filepath.Join(c.cfg.StateDir, "audit.log") }
+
+// start lets connections and calls live as long as ctx.
+func (c *core) start(ctx context.Context) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ctx = ctx
+}
+
+// shutdown ends every session, so that clients are told, and waits a moment
+// for what was running.
+func (c *core) shutdown() {
+	for _, s := range c.sessions.All() {
+		if share, ok := c.shareOf(s.RID); ok {
+			c.endShare(share, call.Closed, goingDown)
+		}
+	}
+	gone := make(chan struct{})
+	go func() {
+		c.calls.Wait()
+		close(gone)
+	}()
+	// The connections need their grace to say CLOSE even when nothing runs.
+	grace := time.NewTimer(shutdownGrace)
+	defer grace.Stop()
+	closing := time.NewTimer(closeGrace)
+	defer closing.Stop()
+	if c.connected() > 0 {
+		<-closing.C
+	}
+	select {
+	case <-gone:
+	case <-grace.C:
+	}
+}
+
+func (c *core) connected() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.connections)
+}
+
+// reload swaps the rules, and says so in the log.
+func (c *core) reload() error {
+	r, err := c.loadRules()
+	e := audit.Event{Kind: "reload", Decision: "allow"}
+	if err != nil {
+		e.Decision, e.Reason = "deny", err.Error()
+		return joinErrors(fmt.Errorf("keeping the old rules: %w", err), c.record(e))
+	}
+	if err := c.record(e); err != nil {
+		return err
+	}
+	c.rules.Store(r)
+	return nil
+}

@@ -1,0 +1,83 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// HardCap is the longest any session lives after opening, whatever is
+// extended. Configuration can lower it; nothing can raise it.
+const HardCap = 30 * time.Minute
+
+// ErrOver is returned by Extend once the session's time has passed.
+var ErrOver = errors.New("the session is over")
+
+// TooLongError says that an extension would pass the cap. Longest is the
+// longest extension that would still be granted now.
+type TooLongError struct{ Longest time.Duration }
+
+func (e *TooLongError) Error() string {
+	return fmt.Sprintf("would pass the session's cap; the longest possible now is %s", e.Longest.Truncate(time.Second))
+}
+
+// Lifetime is a deadline that may be moved, under a cap that may not.
+type Lifetime struct {
+	clock Clock
+	hard  Deadline
+
+	mu       sync.Mutex
+	deadline Deadline
+}
+
+// NewLifetime starts a lifetime of ttl under the cap. A ttl that is not
+// positive, or longer than the cap, is refused rather than replaced.
+func NewLifetime(c Clock, ttl, limit time.Duration) (*Lifetime, error) {
+	limit = min(limit, HardCap)
+	if ttl <= 0 {
+		return nil, fmt.Errorf("lifetime %s is not positive", ttl)
+	}
+	if ttl > limit {
+		return nil, &TooLongError{Longest: limit}
+	}
+	return &Lifetime{clock: c, hard: After(c, limit), deadline: After(c, ttl)}, nil
+}
+
+// Extend moves the deadline to ttl from now: later or earlier, never past the
+// cap, and never back to life.
+func (l *Lifetime) Extend(ttl time.Duration) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.deadline.Passed(l.clock) {
+		return ErrOver
+	}
+	if ttl <= 0 {
+		return fmt.Errorf("lifetime %s is not positive", ttl)
+	}
+	if longest := l.hard.Remaining(l.clock); ttl > longest {
+		return &TooLongError{Longest: longest}
+	}
+	l.deadline = After(l.clock, ttl).earlier(l.hard)
+	return nil
+}
+
+// Remaining is the time left before the deadline; zero when it has passed.
+func (l *Lifetime) Remaining() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.deadline.Remaining(l.clock)
+}
+
+// Deadline is when the session ends, by the wall clock.
+func (l *Lifetime) Deadline() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.deadline.Wall()
+}
+
+// HardLimit is the moment no extension can pass, by the wall clock.
+func (l *Lifetime) HardLimit() time.Time { return l.hard.Wall() }
+
+// HardRemaining is the time left before the cap.
+func (l *Lifetime) HardRemaining() time.Duration { return l.hard.Remaining(l.clock) }

@@ -1,0 +1,117 @@
+package daemon
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+
+	"openscope/daemon/internal/control"
+	"openscope/wire/call"
+	"openscope/wire/channel"
+	"openscope/wire/handle"
+)
+
+// Status tells anybody on this machine that the daemon is up; how many
+// sessions there are is told only of their own.
+func (c *core) Status(ctx context.Context) (control.Status, error) {
+	status := control.Status{Started: c.started, PID: os.Getpid(), LogOK: c.log.Err() == nil}
+	for _, r := range c.network.Relays() {
+		status.Relays = append(status.Relays, control.RelayStatus{Address: r.Address, Connected: r.Connected, Problem: r.Problem})
+	}
+	who, err := asking(ctx)
+	if err != nil {
+		return status, err
+	}
+	for _, s := range c.sessions.All() {
+		if mayManage(who, s) && s.Live() == nil {
+			status.Sessions++
+		}
+	}
+	return status, nil
+}
+
+// Fingerprint is this daemon's, in words and hex.
+func (c *core) Fingerprint(context.Context) (control.Fingerprint, error) {
+	fp := channel.Fingerprint(c.publicKey())
+	return control.Fingerprint{Words: handle.FingerprintWords(fp), Hex: hex.EncodeToString(fp[:])}, nil
+}
+
+// Verbs is the agent's live surface, for whoever may act as it.
+func (c *core) Verbs(ctx context.Context, req control.VerbsRequest) ([]control.VerbInfo, error) {
+	who, err := c.actingAs(ctx, req.Agent)
+	if err != nil {
+		return nil, err
+	}
+	r := c.rules.Load()
+	return verbInfos(r.policy.Surface(req.Agent, policyWho(who), r.catalog.Schema()).Verbs), nil
+}
+
+// Call makes one call from inside, through the same chokepoint as everybody.
+func (c *core) Call(ctx context.Context, req control.CallRequest, stdout, stderr io.Writer) (control.CallResult, error) {
+	who, err := c.actingAs(ctx, req.Agent)
+	if err != nil {
+		return control.CallResult{}, err
+	}
+	act := &action{issuer: who, agent: req.Agent, meter: c.meter}
+	act.request.Verb = req.Verb
+	for _, p := range req.Params {
+		act.request.Params = append(act.request.Params, call.Param{Name: p.Name, Value: p.Value})
+	}
+	if _, err := io.ReadFull(c.rand, act.request.ID[:]); err != nil {
+		return control.CallResult{}, fmt.Errorf("drawing a call id: %w", err)
+	}
+	if _, ok := c.rules.Load().catalog.Verb(req.Verb); !ok {
+		return control.CallResult{}, control.Errorf(control.NotFound, "there is no verb %q", req.Verb).
+			WithHint("run: openscope verbs --agent " + req.Agent)
+	}
+	if err := c.meter.Arrive(); err != nil {
+		return control.CallResult{}, control.Errorf(control.Limited, "%v", err)
+	}
+	ctx, done := c.localContext(ctx)
+	defer done()
+	result := c.serveCall(ctx, act, newOutput(localSink(stdout, stderr), c.meter))
+	return control.CallResult{
+		Call: act.request.ID.String(), Cause: result.cause.String(), Status: result.status, Reason: result.reason,
+		StdoutBytes: result.stdout.Bytes, StderrBytes: result.stderr.Bytes,
+	}, nil
+}
+
+// localContext ends with the caller and with the daemon, and counts the call
+// among those that Run outlives.
+func (c *core) localContext(ctx context.Context) (context.Context, func()) {
+	c.mu.Lock()
+	working := c.ctx
+	c.mu.Unlock()
+	ctx, cancel := context.WithCancelCause(ctx)
+	c.calls.Add(1)
+	stop := context.AfterFunc(working, func() { cancel(context.Cause(working)) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+		c.calls.Done()
+	}
+}
+
+// Explain says which rule decides, and why, without calling anything.
+func (c *core) Explain(ctx context.Context, req control.ExplainRequest) (control.Explanation, error) {
+	who, err := c.actingAs(ctx, req.Agent)
+	if err != nil {
+		return control.Explanation{}, err
+	}
+	r := c.rules.Load()
+	act := &action{issuer: who, agent: req.Agent}
+	act.request.Verb = req.Verb
+	for _, p := range req.Params {
+		act.request.Params = append(act.request.Params, call.Param{Name: p.Name, Value: p.Value})
+	}
+	if _, ok := r.catalog.Verb(req.Verb); !ok {
+		return control.Explanation{}, control.Errorf(control.NotFound, "there is no verb %q", req.Verb)
+	}
+	if err := act.resolve(r); err != nil {
+		return control.Explanation{Rule: "the verb's schema", Reason: err.Error()}, nil
+	}
+	d := r.policy.Decide(req.Agent, policyWho(who), req.Verb, act.values)
+	return control.Explanation{Allowed: d.Allowed, Rule: d.Rule, Reason: d.Reason}, nil
+}

@@ -1,0 +1,201 @@
+package daemon
+
+import (
+	"context"
+	"crypto/ecdh"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"openscope/wire"
+	"openscope/wire/channel"
+)
+
+// maxUnauthenticated is how many streams may stand before FINISHED; beyond it
+// the oldest is dropped (wire/README.md §3).
+const maxUnauthenticated = 16
+
+// net is the half of the daemon that strangers can reach, through a relay. It
+// holds the sessions' derived keys and nothing that outlives them.
+type netHalf struct {
+	// immutable
+	core    authority
+	rand    io.Reader
+	roots   *x509.CertPool
+	logger  *slog.Logger
+	uplinks []*uplink
+
+	legs sync.WaitGroup // every leg's goroutines
+
+	mu        sync.Mutex // guards what is below
+	served    map[wire.RendezvousID]channel.DaemonConfig
+	rids      map[wire.RendezvousID]bool // those to stand on the relays
+	strangers []*stranger                // unauthenticated legs, oldest first
+	up        chan struct{}              // closed and replaced when an uplink comes up
+}
+
+// stranger is a leg that has not finished its handshake.
+type stranger struct{ leg wire.Leg }
+
+func newNetHalf(core authority, cfg Config, rand io.Reader, logger *slog.Logger) *netHalf {
+	n := &netHalf{
+		core: core, rand: rand, roots: cfg.RelayRoots, logger: logger,
+		served: make(map[wire.RendezvousID]channel.DaemonConfig),
+		rids:   make(map[wire.RendezvousID]bool),
+		up:     make(chan struct{}),
+	}
+	for _, relay := range cfg.Relays {
+		n.uplinks = append(n.uplinks, &uplink{net: n, relay: relay, problem: "not tried yet"})
+	}
+	return n
+}
+
+// run keeps every uplink up until the context ends; it returns when all legs
+// have ended too.
+func (n *netHalf) run(ctx context.Context) {
+	var uplinks sync.WaitGroup
+	for _, u := range n.uplinks {
+		uplinks.Go(func() { u.run(ctx) })
+	}
+	uplinks.Wait()
+	n.legs.Wait()
+}
+
+// registerWait is how long a session waits for a first relay: a daemon that
+// has just started is still shaking hands with it.
+const registerWait = 5 * time.Second
+
+// Register makes the session known to every relay that is up.
+func (n *netHalf) Register(ctx context.Context, rid wire.RendezvousID) ([]wire.Relay, error) {
+	if len(n.uplinks) == 0 {
+		return nil, errors.New("no relay is configured")
+	}
+	ctx, cancel := context.WithTimeout(ctx, registerWait)
+	defer cancel()
+	n.mu.Lock()
+	n.rids[rid] = true
+	n.mu.Unlock()
+	for {
+		n.mu.Lock()
+		changed := n.up
+		n.mu.Unlock()
+		relays, err := n.registerOnce(ctx, rid)
+		if len(relays) > 0 {
+			return relays, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+func (n *netHalf) registerOnce(ctx context.Context, rid wire.RendezvousID) ([]wire.Relay, error) {
+	var relays []wire.Relay
+	var errs error
+	for _, u := range n.uplinks {
+		relay, err := u.register(ctx, rid)
+		if err != nil {
+			errs = errors.Join(errs, fmt.Errorf("%s: %w", u.relay.Address, err))
+			continue
+		}
+		relays = append(relays, relay)
+	}
+	return relays, errs
+}
+
+// Serve begins to answer handshakes for the session.
+func (n *netHalf) Serve(s served) {
+	cfg := channel.DaemonConfig{
+		Mode: s.Mode, RID: s.RID, HandleHash: s.HandleHash, Keys: s.Keys,
+		Authority: n.core, Guard: channel.NewGuard(time.Now), Rand: n.rand,
+	}
+	if s.Recipient != nil {
+		key, err := ecdh.X25519().NewPublicKey(s.Recipient)
+		if err != nil {
+			// The core parsed it as a key before it sealed to it.
+			panic("daemon: serving a session: " + err.Error())
+		}
+		cfg.Recipient = key
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.served[s.RID] = cfg
+}
+
+// Drop forgets the session and takes it off the relays.
+func (n *netHalf) Drop(rid wire.RendezvousID) {
+	n.mu.Lock()
+	delete(n.served, rid)
+	delete(n.rids, rid)
+	n.mu.Unlock()
+	for _, u := range n.uplinks {
+		u.unregister(rid)
+	}
+}
+
+// Relays tells how each relay is reached.
+func (n *netHalf) Relays() []relayState {
+	states := make([]relayState, len(n.uplinks))
+	for i, u := range n.uplinks {
+		states[i] = u.state()
+	}
+	return states
+}
+
+// registered returns the sessions that stand on the relays.
+func (n *netHalf) registered() []wire.RendezvousID {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	rids := make([]wire.RendezvousID, 0, len(n.rids))
+	for rid := range n.rids {
+		rids = append(rids, rid)
+	}
+	return rids
+}
+
+// cameUp wakes whoever waits for a first relay.
+func (n *netHalf) cameUp() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	close(n.up)
+	n.up = make(chan struct{})
+}
+
+func (n *netHalf) configFor(rid wire.RendezvousID) (channel.DaemonConfig, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	cfg, ok := n.served[rid]
+	return cfg, ok
+}
+
+// meet enters a leg among the strangers, dropping the oldest beyond the bound;
+// the returned function takes it out again.
+func (n *netHalf) meet(leg wire.Leg) (met func()) {
+	s := &stranger{leg: leg}
+	n.mu.Lock()
+	n.strangers = append(n.strangers, s)
+	var oldest *stranger
+	if len(n.strangers) > maxUnauthenticated {
+		oldest, n.strangers = n.strangers[0], n.strangers[1:]
+	}
+	n.mu.Unlock()
+	if oldest != nil {
+		oldest.leg.Reset()
+	}
+	return func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		for i, other := range n.strangers {
+			if other == s {
+				n.strangers = append(n.strangers[:i], n.strangers[i+1:]...)
+				return
+			}
+		}
+	}
+}

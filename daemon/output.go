@@ -1,0 +1,126 @@
+package daemon
+
+import (
+	"context"
+	"crypto/sha256"
+	"hash"
+	"io"
+	"sync"
+
+	"openscope/daemon/internal/session"
+	"openscope/wire/call"
+)
+
+// sink takes output of one stream and returns how much of it was sent.
+type sink func(ctx context.Context, s call.Stream, data []byte) (int, error)
+
+// output is where a call's two streams go: metered, sent, and hashed as sent.
+type output struct {
+	sink  sink
+	meter *session.Meter
+
+	// set by begin, before the first write
+	ctx   context.Context
+	stop  context.CancelCauseFunc
+	limit uint64
+
+	mu      sync.Mutex // held for counting, never while sending
+	total   uint64
+	streams [2]streamOutput
+}
+
+// streamOutput is one stream's share: what was sent, in bytes and as a hash.
+// Each stream is written by one goroutine of the executor.
+type streamOutput struct {
+	out    *output
+	stream call.Stream
+	bytes  uint64
+	hash   hash.Hash
+}
+
+func newOutput(to sink, m *session.Meter) *output {
+	o := &output{sink: to, meter: m}
+	for i := range o.streams {
+		o.streams[i] = streamOutput{out: o, stream: call.Stream(i + 1), hash: sha256.New()}
+	}
+	return o
+}
+
+// begin sets the limit, and what to do when it is reached.
+func (o *output) begin(ctx context.Context, stop context.CancelCauseFunc, limit uint64) {
+	o.ctx, o.stop, o.limit = ctx, stop, limit
+}
+
+func (o *output) stream(s call.Stream) io.Writer { return &o.streams[s-1] }
+
+// outcome reads the digests. The executor has returned: nobody writes.
+func (o *output) outcome(cause call.Cause, status int, reason string) outcome {
+	return outcome{
+		cause: cause, status: status, reason: reason,
+		stdout: o.streams[0].digest(), stderr: o.streams[1].digest(),
+	}
+}
+
+// Write sends what the limits allow. At the limit the call is stopped: what
+// was sent stands, and END says why there is no more.
+func (s *streamOutput) Write(p []byte) (int, error) {
+	allowed := s.out.charge(len(p))
+	n, err := s.out.sink(s.out.ctx, s.stream, p[:allowed])
+	s.hash.Write(p[:n])
+	s.bytes += uint64(n)
+	if err != nil {
+		return n, err
+	}
+	if allowed < len(p) {
+		s.out.stop(&ended{cause: call.Limit, reason: session.ErrOutput.Error()})
+		return n, session.ErrOutput
+	}
+	return n, nil
+}
+
+// charge takes up to n bytes from the call's limit and the session's.
+func (o *output) charge(n int) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n = o.meter.Output(int(min(uint64(n), o.limit-o.total)))
+	o.total += uint64(n)
+	return n
+}
+
+func (s *streamOutput) digest() call.Digest {
+	return call.Digest{Bytes: s.bytes, SHA256: [32]byte(s.hash.Sum(nil))}
+}
+
+// withEmptyStreams gives an outcome of a call that never ran the digests of
+// two empty streams.
+func (o outcome) withEmptyStreams() outcome {
+	empty := call.Digest{SHA256: sha256.Sum256(nil)}
+	o.stdout, o.stderr = empty, empty
+	return o
+}
+
+// localSink sends output to the two writers of a local call.
+func localSink(stdout, stderr io.Writer) sink {
+	return func(_ context.Context, s call.Stream, data []byte) (int, error) {
+		if s == call.Stderr {
+			return stderr.Write(data)
+		}
+		return stdout.Write(data)
+	}
+}
+
+// printable makes text fit for a NOTICE or CLOSE: at most 200 printable bytes
+// (wire/README.md §11).
+func printable(text string) string {
+	out := make([]byte, 0, min(len(text), call.MaxText))
+	for _, r := range text {
+		if len(out) == call.MaxText {
+			break
+		}
+		if r < 0x20 || r > 0x7e {
+			r = '?'
+		}
+		out = append(out, byte(r))
+	}
+	return string(out)
+}

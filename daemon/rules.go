@@ -1,0 +1,76 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"openscope/daemon/internal/catalog"
+	"openscope/daemon/internal/executor"
+	"openscope/daemon/internal/policy"
+)
+
+// rules are the root-owned files as they were last read: they change together
+// or not at all.
+type rules struct {
+	policy     *policy.Policy
+	catalog    *catalog.Catalog
+	recipients map[string]policy.Recipient
+	executors  map[string]executor.Executor
+}
+
+// loadRules reads grants, verbs and recipients. A missing file is an empty
+// one, and empty denies all; anything else wrong is an error.
+func (c *core) loadRules() (*rules, error) {
+	r := &rules{policy: policy.Empty()}
+	grants, err := readOptional(c.cfg.Grants)
+	if err != nil {
+		return nil, err
+	}
+	if grants != nil {
+		if r.policy, err = policy.Parse(c.cfg.Grants, grants); err != nil {
+			return nil, err
+		}
+	}
+	verbs, err := readOptional(c.cfg.Verbs)
+	if err != nil {
+		return nil, err
+	}
+	if r.catalog, err = catalog.Parse(c.cfg.Verbs, verbs); err != nil {
+		return nil, err
+	}
+	recipients, err := readOptional(c.cfg.Recipients)
+	if err != nil {
+		return nil, err
+	}
+	if r.recipients, err = policy.ParseRecipients(c.cfg.Recipients, recipients); err != nil {
+		return nil, err
+	}
+	ssh, err := executor.NewSSH(executor.SSHConfig{Targets: sshTargets(r.catalog)})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.cfg.Verbs, err)
+	}
+	// A new way to execute is a file in the executor package and a line here.
+	r.executors = map[string]executor.Executor{
+		"exec": c.local,
+		"ssh":  ssh,
+	}
+	return r, nil
+}
+
+func readOptional(path string) ([]byte, error) {
+	data, err := policy.ReadProtected(path, os.Geteuid())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return data, err
+}
+
+func sshTargets(c *catalog.Catalog) map[string]executor.SSHTarget {
+	targets := make(map[string]executor.SSHTarget)
+	for name, t := range c.SSHTargets() {
+		targets[name] = executor.SSHTarget{Host: t.Host, Port: t.Port, User: t.User, KeyFile: t.KeyFile, HostKey: t.HostKey}
+	}
+	return targets
+}

@@ -1,0 +1,352 @@
+package daemon
+
+import (
+	"context"
+	"crypto/ecdh"
+	"crypto/ed25519"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"openscope/daemon/internal/catalog"
+	"openscope/daemon/internal/control"
+	"openscope/daemon/internal/policy"
+	"openscope/daemon/internal/principal"
+	"openscope/daemon/internal/session"
+	"openscope/passport"
+	"openscope/wire"
+	"openscope/wire/call"
+	"openscope/wire/channel"
+	"openscope/wire/handle"
+)
+
+// offer is a session that may be opened: everything was asked and allowed.
+type offer struct {
+	issuer    principal.Principal
+	agent     string
+	alias     string
+	recipient *handle.RecipientKey // nil for bearer
+	waived    bool
+	ttl       time.Duration
+	limits    session.Limits
+	grant     passport.Grant
+	note      string
+	warnings  []string
+}
+
+// OpenShare opens a session, or with DryRun only says what it would be. A
+// handle is returned only after a relay has acknowledged the session.
+func (c *core) OpenShare(ctx context.Context, req control.OpenRequest) (control.OpenResult, error) {
+	offer, err := c.offer(ctx, req)
+	if err != nil {
+		return control.OpenResult{}, err
+	}
+	if req.DryRun {
+		return c.describeOffer(offer), nil
+	}
+	s, secret, err := c.newShare(offer)
+	if err != nil {
+		return control.OpenResult{}, err
+	}
+	result, err := c.openShare(ctx, s, secret, offer)
+	if err != nil {
+		c.forgetShare(s)
+		return control.OpenResult{}, err
+	}
+	return result, nil
+}
+
+// offer asks whether this session may be opened at all, and with what in it.
+func (c *core) offer(ctx context.Context, req control.OpenRequest) (*offer, error) {
+	who, err := c.actingAs(ctx, req.Agent)
+	if err != nil {
+		return nil, err
+	}
+	r := c.rules.Load()
+	o := &offer{issuer: who, agent: req.Agent, alias: req.To, note: req.Note}
+	delegation := r.policy.Delegation(req.Agent)
+	if o.recipient, err = chosenRecipient(r, req); err != nil {
+		return nil, err
+	}
+	if o.ttl, err = c.chosenTTL(req.TTL, delegation.MaxTTL); err != nil {
+		return nil, err
+	}
+	if req.NoConfirm && !delegation.NoConfirm {
+		return nil, control.Errorf(control.Denied, "the grant of agent %s does not allow a bearer session without confirmed words", req.Agent).
+			WithHint("leave out --no-confirm, and run: openscope share confirm ID WORDS")
+	}
+	o.waived = req.NoConfirm
+	if o.grant, err = c.narrowed(r, who, req.Agent, req.Specs, nil); err != nil {
+		return nil, err
+	}
+	for _, v := range o.grant.Verbs {
+		verb, ok := r.catalog.Verb(v.Name)
+		if !ok {
+			return nil, control.Errorf(control.Denied, "there is no verb %s", v.Name)
+		}
+		if err := mayDelegate(r, req.Agent, req.To, req.Bearer, verb); err != nil {
+			return nil, control.Errorf(control.Denied, "%v", err)
+		}
+	}
+	if o.limits, err = chosenLimits(req, delegation); err != nil {
+		return nil, err
+	}
+	o.grant.Limits = passport.Limits{MaxCalls: o.limits.Calls, MaxOutput: o.limits.CallOutput, MaxSessionOutput: o.limits.Output}
+	if req.Bearer {
+		o.warnings = append(o.warnings, "whoever first uses this handle is the recipient: send it by a channel you trust")
+	}
+	return o, nil
+}
+
+// mayDelegate is the right to delegate, asked at opening and at every call: a
+// right of its own beside the right to act.
+func mayDelegate(r *rules, agent, alias string, bearer bool, verb *catalog.Verb) error {
+	d := r.policy.Delegation(agent)
+	switch {
+	case !d.OK:
+		return fmt.Errorf("the grant of agent %s has no delegate part: nothing of it may be shared", agent)
+	case bearer && !d.Bearer:
+		return fmt.Errorf("the grant of agent %s does not allow bearer sessions", agent)
+	case !bearer && !slices.Contains(d.To, alias):
+		return fmt.Errorf("the grant of agent %s does not allow sharing with %s", agent, alias)
+	case !slices.Contains(d.Verbs, verb.Name):
+		return fmt.Errorf("the grant of agent %s does not allow sharing %s", agent, verb.Name)
+	case verb.Class == passport.Raw && !d.Raw:
+		return fmt.Errorf("%s is of class raw, and the grant of agent %s does not allow sharing that", verb.Name, agent)
+	}
+	return nil
+}
+
+func chosenRecipient(r *rules, req control.OpenRequest) (*handle.RecipientKey, error) {
+	if req.Bearer == (req.To != "") {
+		return nil, control.Errorf(control.Usage, "exactly one of --to and --bearer is needed")
+	}
+	if req.Bearer {
+		return nil, nil
+	}
+	known, ok := r.recipients[req.To]
+	if !ok {
+		return nil, control.Errorf(control.NotFound, "there is no recipient %s", req.To).
+			WithHint("run: openscope recipient add " + req.To + " KEY")
+	}
+	key, err := handle.ParseRecipientKey(known.Key)
+	if err != nil {
+		return nil, control.Errorf(control.Config, "recipient %s: %v", req.To, err)
+	}
+	return &key, nil
+}
+
+// chosenTTL is the asked time, or the longest that is allowed by default. A
+// time that is too long is refused, never replaced.
+func (c *core) chosenTTL(asked, granted time.Duration) (time.Duration, error) {
+	longest := c.cfg.MaxTTL
+	if granted > 0 {
+		longest = min(longest, granted)
+	}
+	if asked == 0 {
+		return longest, nil
+	}
+	if asked < 0 || asked > session.HardCap {
+		return 0, control.Errorf(control.Usage, "a session lives for more than 0 and at most %s, not %s", session.HardCap, asked)
+	}
+	if asked > longest {
+		return 0, control.Errorf(control.Denied, "the longest session allowed here is %s, not %s", longest, asked)
+	}
+	return asked, nil
+}
+
+// chosenLimits are the asked ones inside the granted ones.
+func chosenLimits(req control.OpenRequest, d policy.Delegation) (session.Limits, error) {
+	l := session.DefaultLimits()
+	l.Calls = d.MaxCalls
+	if d.MaxOutput > 0 {
+		l.CallOutput = min(l.CallOutput, d.MaxOutput)
+	}
+	if req.MaxCalls > 0 {
+		if d.MaxCalls > 0 && req.MaxCalls > d.MaxCalls {
+			return l, control.Errorf(control.Denied, "at most %d calls may be shared, not %d", d.MaxCalls, req.MaxCalls)
+		}
+		l.Calls = req.MaxCalls
+	}
+	if req.MaxOutput > 0 {
+		if req.MaxOutput > l.CallOutput {
+			return l, control.Errorf(control.Denied, "at most %d bytes of output per call may be shared, not %d", l.CallOutput, req.MaxOutput)
+		}
+		l.CallOutput = req.MaxOutput
+	}
+	return l, nil
+}
+
+// narrowed is the issuer's live surface narrowed by the specs, and joined to
+// what is delegated already.
+func (c *core) narrowed(r *rules, who principal.Principal, agent string, specs []string, already []passport.Verb) (passport.Grant, error) {
+	if len(specs) == 0 {
+		return passport.Grant{}, control.Errorf(control.Usage, "at least one --verb is needed").
+			WithHint("run: openscope verbs --agent " + agent)
+	}
+	parsed := make([]passport.Spec, len(specs))
+	for i, text := range specs {
+		spec, err := passport.ParseSpec(text)
+		if err != nil {
+			return passport.Grant{}, control.Errorf(control.Usage, "--verb %s: %v", text, err)
+		}
+		parsed[i] = spec
+	}
+	surface := r.policy.Surface(agent, policyWho(who), r.catalog.Schema())
+	grant, err := surface.Narrow(parsed, passport.Limits{})
+	if outside, ok := errors.AsType[*passport.OutsideError](err); ok {
+		return passport.Grant{}, control.Errorf(control.Denied, "%v", outside).
+			WithHint("run: openscope verbs --agent " + agent)
+	}
+	if err != nil {
+		return passport.Grant{}, control.Errorf(control.Denied, "%v", err)
+	}
+	grant.Verbs = append(slices.Clone(already), grant.Verbs...)
+	return grant, nil
+}
+
+// newShare makes the session's secrets and enters it; nobody can reach it yet.
+func (c *core) newShare(o *offer) (*share, channel.Secret, error) {
+	secret, err := channel.NewSecret(c.rand)
+	if err != nil {
+		return nil, secret, fmt.Errorf("opening a session: %w", err)
+	}
+	_, register, err := ed25519.GenerateKey(c.rand)
+	if err != nil {
+		return nil, secret, fmt.Errorf("opening a session: drawing the register key: %w", err)
+	}
+	id, err := newSessionID(c.rand)
+	if err != nil {
+		return nil, secret, fmt.Errorf("opening a session: %w", err)
+	}
+	lifetime, err := session.NewLifetime(c.clock, o.ttl, c.cfg.MaxTTL)
+	if err != nil {
+		return nil, secret, control.Errorf(control.Usage, "%v", err)
+	}
+	join := secret.Keys().JoinKey().Public().(ed25519.PublicKey)
+	cfg := session.Config{
+		ID:        id,
+		RID:       wire.NewRendezvousID(register.Public().(ed25519.PublicKey), join),
+		Issuer:    session.Issuer{UID: o.issuer.UID, User: o.issuer.Name, Agent: o.agent},
+		Recipient: session.Recipient{Alias: o.alias},
+		Bearer:    o.recipient == nil,
+		Note:      o.note,
+		Lifetime:  lifetime,
+		Limits:    o.limits,
+		Grant:     o.grant,
+	}
+	if o.recipient == nil {
+		cfg.Claim = session.NewBearerClaim(o.waived)
+	} else {
+		cfg.Claim = session.NewSealedClaim(o.recipient.Ed25519)
+		cfg.Recipient.Key = o.recipient.Text()
+	}
+	s := &share{Session: session.New(c.clock, cfg), issuer: o.issuer, register: register, join: join}
+	if err := c.sessions.Add(s.Session); err != nil {
+		return nil, secret, control.Errorf(control.Limited, "%v", err).WithHint("run: openscope share list")
+	}
+	c.mu.Lock()
+	c.shares[s.RID] = s
+	c.mu.Unlock()
+	return s, secret, nil
+}
+
+// openShare logs the opening, stands on the relays, and hands the session to
+// the net half; then S is forgotten.
+func (c *core) openShare(ctx context.Context, s *share, secret channel.Secret, o *offer) (control.OpenResult, error) {
+	relays, err := c.network.Register(ctx, s.RID)
+	if err != nil {
+		return control.OpenResult{}, control.Errorf(control.Unreachable, "no relay took the session: %v", err).
+			WithHint("run: openscope status")
+	}
+	e := sessionEvent("open", s.Session)
+	e.Reason = o.note
+	for _, v := range o.grant.Verbs {
+		e.Params = append(e.Params, auditParam(v))
+	}
+	if err := c.record(e); err != nil {
+		return control.OpenResult{}, control.Errorf(control.Over, "%v", err)
+	}
+	h, err := c.handleFor(s, secret, relays, o.recipient)
+	if err != nil {
+		return control.OpenResult{}, err
+	}
+	keys := served{RID: s.RID, Mode: channel.Bearer, HandleHash: h.Hash(), Keys: secret.Keys()}
+	var recipient []byte
+	if o.recipient != nil {
+		keys.Mode = channel.Sealed
+		recipient = o.recipient.X25519.Bytes()
+		keys.Recipient = recipient
+	}
+	c.mu.Lock()
+	s.th0 = channel.NewTranscript(keys.Mode, keys.HandleHash, recipient, s.RID)
+	c.mu.Unlock()
+	c.network.Serve(keys)
+	result := c.describeOffer(o)
+	result.ID, result.Handle = s.ID, h.Text()
+	result.Expires, result.HardLimit = s.Lifetime.Deadline(), s.Lifetime.HardLimit()
+	result.DryRun = nil
+	return result, nil
+}
+
+// handleFor is the text the issuer hands over (wire/README.md §4).
+func (c *core) handleFor(s *share, secret channel.Secret, relays []wire.Relay, to *handle.RecipientKey) (handle.Handle, error) {
+	h := handle.Handle{
+		Sealed: to != nil, RID: s.RID, Fingerprint: channel.Fingerprint(c.publicKey()),
+		HardLimit: s.Lifetime.HardLimit(), Relays: relays,
+	}
+	if to == nil {
+		h.Secret = handle.Secret(secret)
+		return h, nil
+	}
+	var err error
+	h.Enc, h.Box, err = channel.SealSecret(c.rand, (*ecdh.PublicKey)(to.X25519), h.Header(), secret)
+	if err != nil {
+		return h, fmt.Errorf("sealing the handle: %w", err)
+	}
+	return h, nil
+}
+
+// describeOffer says exactly what the outsider could do.
+func (c *core) describeOffer(o *offer) control.OpenResult {
+	fp := channel.Fingerprint(c.publicKey())
+	result := control.OpenResult{
+		Expires:        c.clock.Wall().Add(o.ttl),
+		HardLimit:      c.clock.Wall().Add(c.cfg.MaxTTL),
+		Words:          handle.FingerprintWords(fp),
+		FingerprintHex: hex.EncodeToString(fp[:]),
+		Verbs:          verbInfos(o.grant.Verbs),
+		Warnings:       o.warnings,
+	}
+	for _, v := range o.grant.Verbs {
+		result.DryRun = append(result.DryRun, control.Concrete{Verb: v.Name, Line: c.concrete(o, v)})
+	}
+	return result
+}
+
+// forgetShare drops a session that never reached anybody.
+func (c *core) forgetShare(s *share) {
+	s.End(call.Closed, "it could not be opened", c.clock.Wall())
+	c.dropShare(s)
+	c.sessions.Forget(s.Session)
+}
+
+// newSessionID draws the short name people use for a session. It is no secret:
+// every command checks who asks.
+func newSessionID(rand io.Reader) (string, error) {
+	var b [5]byte
+	if _, err := io.ReadFull(rand, b[:]); err != nil {
+		return "", fmt.Errorf("drawing a session id: %w", err)
+	}
+	const alphabet = "0123456789abcdefghjkmnpqrstvwxyz"
+	var id strings.Builder
+	id.WriteString("s-")
+	for _, v := range b {
+		id.WriteByte(alphabet[v%32])
+	}
+	return id.String(), nil
+}

@@ -1,0 +1,216 @@
+package passport
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Spec asks for one verb, with its parameters narrowed: what --verb says.
+type Spec struct {
+	Verb   string
+	Params map[string]Constraint
+}
+
+// OutsideError says that a spec names what the grant does not have, and what
+// inside it is nearest.
+type OutsideError struct {
+	Verb, Param, Value string
+	// Nearest is the nearest verb, parameter or value inside; empty if nothing
+	// resembles it.
+	Nearest string
+}
+
+func (e *OutsideError) Error() string {
+	text := "there is no verb " + e.Verb + " in the grant"
+	switch {
+	case e.Value != "":
+		text = fmt.Sprintf("%s: %s=%s is outside the grant", e.Verb, e.Param, e.Value)
+	case e.Param != "":
+		text = fmt.Sprintf("%s has no parameter %s", e.Verb, e.Param)
+	}
+	if e.Nearest != "" {
+		text += "; the nearest inside is " + e.Nearest
+	}
+	return text
+}
+
+// Narrow is the part of the grant that the specs ask for: verbs not named are
+// dropped, parameters are narrowed, limits are lowered. It never widens: what a
+// spec asks for and the grant does not have is an *OutsideError.
+func (g Grant) Narrow(specs []Spec, limits Limits) (Grant, error) {
+	out := Grant{Limits: g.Limits.lowered(limits)}
+	named := make(map[string]bool)
+	for _, spec := range specs {
+		if named[spec.Verb] {
+			return Grant{}, fmt.Errorf("%w: %s is named twice", ErrSpec, spec.Verb)
+		}
+		named[spec.Verb] = true
+		verbs, err := g.narrowVerb(spec)
+		if err != nil {
+			return Grant{}, err
+		}
+		out.Verbs = append(out.Verbs, verbs...)
+	}
+	return out, nil
+}
+
+// narrowVerb narrows every alternative of the verb and keeps those of which
+// something is left.
+func (g Grant) narrowVerb(spec Spec) ([]Verb, error) {
+	var kept []Verb
+	outside := error(&OutsideError{Verb: spec.Verb, Nearest: nearest(spec.Verb, g.names())})
+	for _, v := range g.Verbs {
+		if v.Name != spec.Verb {
+			continue
+		}
+		narrowed, err := v.narrow(spec.Params)
+		if err != nil {
+			outside = err
+			continue
+		}
+		kept = append(kept, narrowed)
+	}
+	if len(kept) == 0 {
+		return nil, outside
+	}
+	if err := covered(spec, kept); err != nil {
+		return nil, err
+	}
+	return kept, nil
+}
+
+func (v Verb) narrow(by map[string]Constraint) (Verb, error) {
+	for name := range by {
+		if !slices.ContainsFunc(v.Params, func(p Param) bool { return p.Name == name }) {
+			return v, &OutsideError{Verb: v.Name, Param: name, Nearest: nearest(name, v.paramNames())}
+		}
+	}
+	params := make([]Param, len(v.Params))
+	for i, p := range v.Params {
+		params[i] = p
+		want, ok := by[p.Name]
+		if !ok {
+			continue
+		}
+		both, ok := p.Allowed.Intersect(want)
+		if !ok {
+			return v, outsideValue(v.Name, p, want)
+		}
+		params[i].Allowed = both
+	}
+	v.Params = params
+	return v, nil
+}
+
+// covered holds a set of values to its word: each must be inside one of the
+// alternatives, or the issuer would believe to share what is not.
+func covered(spec Spec, kept []Verb) error {
+	for name, want := range spec.Params {
+		for _, value := range want.Set {
+			inside := slices.ContainsFunc(kept, func(v Verb) bool {
+				return slices.ContainsFunc(v.Params, func(p Param) bool { return p.Name == name && p.Allowed.Allows(value) })
+			})
+			if !inside {
+				return outsideValue(spec.Verb, paramOf(kept[0], name), OneOf(value))
+			}
+		}
+	}
+	return nil
+}
+
+func paramOf(v Verb, name string) Param {
+	i := slices.IndexFunc(v.Params, func(p Param) bool { return p.Name == name })
+	return v.Params[i]
+}
+
+func outsideValue(verb string, p Param, want Constraint) error {
+	e := &OutsideError{Verb: verb, Param: p.Name, Value: want.String()}
+	value := e.Value
+	for _, v := range want.Set {
+		if !p.Allowed.Allows(v) {
+			value = v
+			break
+		}
+	}
+	e.Value = value
+	if p.Allowed.Set != nil {
+		e.Nearest = nearest(value, p.Allowed.Set)
+	} else if !p.Allowed.Any {
+		e.Nearest = p.Allowed.String()
+	}
+	return e
+}
+
+// lowered is the lower of each limit; zero is no limit.
+func (l Limits) lowered(o Limits) Limits {
+	l.MaxCalls = lower(l.MaxCalls, o.MaxCalls)
+	l.MaxOutput = lower(l.MaxOutput, o.MaxOutput)
+	l.MaxSessionOutput = lower(l.MaxSessionOutput, o.MaxSessionOutput)
+	if l.Until.IsZero() || !o.Until.IsZero() && o.Until.Before(l.Until) {
+		l.Until = o.Until
+	}
+	return l
+}
+
+func lower[T uint32 | uint64](a, b T) T {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
+
+func (g Grant) names() []string {
+	var all []string
+	for _, v := range g.Verbs {
+		all = append(all, v.Name)
+	}
+	return all
+}
+
+func (v Verb) paramNames() []string {
+	var all []string
+	for _, p := range v.Params {
+		all = append(all, p.Name)
+	}
+	return all
+}
+
+// nearest is the candidate with the fewest edits, if it is near at all.
+func nearest(text string, candidates []string) string {
+	best, fewest := "", max(len(text)/2, 2)+1
+	for _, c := range candidates {
+		if len(c) > 256 || len(text) > 256 {
+			continue
+		}
+		if d := edits(strings.ToLower(text), strings.ToLower(c)); d < fewest {
+			best, fewest = c, d
+		}
+	}
+	if best == "" && len(candidates) > 0 {
+		return slices.Min(candidates)
+	}
+	return best
+}
+
+// edits is the Levenshtein distance.
+func edits(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			above := row[j+1]
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			row[j+1] = min(cost, above+1, row[j]+1)
+			diagonal = above
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,218 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"openscope/wire"
+	"openscope/wire/tunnel"
+)
+
+// serve finds out who has connected, by the first message on the first stream,
+// and serves them until they go.
+func (r *Relay) serve(ctx context.Context, conn *quic.Conn) {
+	stop := context.AfterFunc(ctx, func() { _ = conn.CloseWithError(tunnel.CodeDraining, "") })
+	defer stop()
+	code, err := r.meet(ctx, conn)
+	if err != nil {
+		r.logger.Debug("connection ended", "error", err)
+	}
+	_ = conn.CloseWithError(code, "")
+}
+
+func (r *Relay) meet(ctx context.Context, conn *quic.Conn) (quic.ApplicationErrorCode, error) {
+	first, cancel := context.WithTimeout(ctx, wire.FirstBytes)
+	defer cancel()
+	stream, err := conn.AcceptStream(first)
+	if err != nil {
+		return tunnel.CodeRefused, err
+	}
+	if err := stream.SetReadDeadline(time.Now().Add(wire.FirstBytes)); err != nil {
+		return tunnel.CodeRefused, err
+	}
+	t, body, err := wire.ReadMessage(stream)
+	if err != nil {
+		return tunnel.CodeRefused, err
+	}
+	if err := stream.SetReadDeadline(time.Time{}); err != nil {
+		return tunnel.CodeRefused, err
+	}
+	state := conn.ConnectionState().TLS
+	key, err := state.ExportKeyingMaterial(wire.ExporterLabel, nil, 32)
+	if err != nil {
+		return tunnel.CodeRefused, err
+	}
+	exporter := [32]byte(key)
+	switch t {
+	case wire.TypeHello:
+		return r.serveDaemon(ctx, conn, stream, exporter, body)
+	case wire.TypeJoin:
+		return r.serveClient(conn, stream, exporter, body)
+	}
+	return tunnel.CodeRefused, fmt.Errorf("%w: type %d first", wire.ErrMessage, t)
+}
+
+// standing is a daemon that has proved its token.
+type standing struct {
+	conn     *quic.Conn
+	control  *quic.Stream
+	exporter [32]byte
+	token    wire.TokenID
+	write    sync.Mutex
+}
+
+// serveDaemon takes a daemon's registrations until it goes, and then forgets
+// them.
+func (r *Relay) serveDaemon(ctx context.Context, conn *quic.Conn, control *quic.Stream, exporter [32]byte, body []byte) (quic.ApplicationErrorCode, error) {
+	hello, err := wire.ParseHello(body)
+	if err != nil {
+		return tunnel.CodeRefused, err
+	}
+	public, known := r.cfg.Tokens.Lookup(hello.Token)
+	if !known {
+		public = nobody
+	}
+	if !hello.Verify(public, exporter) || !known {
+		return tunnel.CodeRefused, fmt.Errorf("a token that is not known, or not proved")
+	}
+	d := &standing{conn: conn, control: control, exporter: exporter, token: hello.Token}
+	defer r.registry.leave(d)
+	ack := wire.HelloAck{Address: r.cfg.PublicAddress, Sessions: maxSessionsOfToken, Legs: wire.LegsPerSession}
+	if err := d.answer(ack.Append(nil)); err != nil {
+		return tunnel.CodeDone, err
+	}
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	r.children.Go(func() { r.watchToken(watching, d, public) })
+	return r.readControl(d)
+}
+
+// nobody is the key that proofs of strangers are verified against, so that not
+// being known costs what being wrong does.
+var nobody = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize)).Public().(ed25519.PublicKey)
+
+// watchToken ends the connection soon after its token was revoked.
+func (r *Relay) watchToken(ctx context.Context, d *standing, public ed25519.PublicKey) {
+	tick := time.NewTicker(tokenCheck)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if now, ok := r.cfg.Tokens.Lookup(d.token); !ok || !now.Equal(public) {
+				_ = d.conn.CloseWithError(tunnel.CodeRefused, "")
+				return
+			}
+		}
+	}
+}
+
+func (r *Relay) readControl(d *standing) (quic.ApplicationErrorCode, error) {
+	for {
+		// A daemon beats; one that has not for so long is gone.
+		if err := d.control.SetReadDeadline(time.Now().Add(wire.RelayIdle)); err != nil {
+			return tunnel.CodeDone, err
+		}
+		t, body, err := wire.ReadMessage(d.control)
+		if err != nil {
+			return tunnel.CodeDone, err
+		}
+		if err := r.control(d, t, body); err != nil {
+			return tunnel.CodeRefused, err
+		}
+	}
+}
+
+func (r *Relay) control(d *standing, t wire.MessageType, body []byte) error {
+	switch t {
+	case wire.TypeHeartbeat:
+		return nil
+	case wire.TypeRegister:
+		m, err := wire.ParseRegister(body)
+		if err != nil {
+			return err
+		}
+		return d.answer(wire.RegisterAck{RID: m.RID, Status: r.register(d, m)}.Append(nil))
+	case wire.TypeUnregister:
+		m, err := wire.ParseUnregister(body)
+		if err != nil {
+			return err
+		}
+		r.registry.unregister(d, m.RID)
+		return nil
+	case wire.TypeKept:
+		m, err := wire.ParseKept(body)
+		if err != nil {
+			return err
+		}
+		r.registry.keep(d, m)
+		return nil
+	}
+	return fmt.Errorf("%w: type %d on a control stream", wire.ErrMessage, t)
+}
+
+// maxLifetime is the longest a session can say it will stand: the product's
+// cap, with room for clocks that differ.
+const maxLifetime = 35 * time.Minute
+
+func (r *Relay) register(d *standing, m wire.Register) wire.RegisterStatus {
+	if m.Lifetime <= 0 || m.Lifetime > maxLifetime || m.Verify(d.exporter) != nil {
+		return wire.RegisterRefused
+	}
+	return r.registry.register(d, m, r.cfg.Clock().Add(m.Lifetime))
+}
+
+// answer writes one message to the daemon, which must be reading.
+func (d *standing) answer(message []byte) error {
+	d.write.Lock()
+	defer d.write.Unlock()
+	if err := d.control.SetWriteDeadline(time.Now().Add(wire.FirstBytes)); err != nil {
+		return err
+	}
+	_, err := d.control.Write(message)
+	return err
+}
+
+// serveClient joins a client to its session's daemon, or refuses: draining
+// first, and everything else in one way.
+func (r *Relay) serveClient(conn *quic.Conn, stream *quic.Stream, exporter [32]byte, body []byte) (quic.ApplicationErrorCode, error) {
+	if r.registry.isDraining() {
+		return tunnel.CodeDraining, fmt.Errorf("a join while draining")
+	}
+	join, err := wire.ParseJoin(body)
+	if err != nil {
+		return tunnel.CodeRefused, err
+	}
+	session, known := r.registry.find(join.RID, r.cfg.Clock())
+	key := nobody
+	if known {
+		key = session.join
+	}
+	if !join.Verify(key, exporter) || !known {
+		return tunnel.CodeRefused, fmt.Errorf("a join that is not known, or not proved")
+	}
+	far, err := session.daemon.conn.OpenStream()
+	if err != nil {
+		return tunnel.CodeRefused, fmt.Errorf("opening a leg: %w", err)
+	}
+	l, ok := r.registry.enter(session, conn)
+	if !ok {
+		reset(far, tunnel.CodeDone)
+		return tunnel.CodeRefused, fmt.Errorf("the session has gone meanwhile")
+	}
+	defer r.registry.exit(session, l)
+	preface := wire.Preface{RID: join.RID, Leg: l.number, From: conn.RemoteAddr().String()}
+	if _, err := far.Write(preface.Append(nil)); err != nil {
+		reset(far, tunnel.CodeDone)
+		return tunnel.CodeRefused, err
+	}
+	r.splice(l.number, stream, far)
+	return tunnel.CodeDone, nil
+}

@@ -1,0 +1,14 @@
+// Package relay is the blind relay: it pairs two legs by a rendezvous id,
+// splices them, and forgets (wire/README.md §3).
+//
+//	relay.go     what a relay is made of, and its life
+//	accept.go    who is there: a daemon or a client
+//	registry.go  which sessions stand, and which legs on them
+//	splice.go    bytes from one leg to the other
+//	tokens.go    who may stand here
+//	certificate.go  a certificate of its own, where nobody else gives one
+//
+// It keeps nothing of a session on disk, knows no key of any channel, and must
+// never link a package that could decrypt or parse what it forwards. The
+// openscope-relay command, `openscope dev` and tests import it.
+package relay

@@ -1,0 +1,172 @@
+package relay
+
+import (
+	"crypto/ed25519"
+	"sync"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"openscope/wire"
+	"openscope/wire/tunnel"
+)
+
+// registry is every session that stands here, in memory only.
+type registry struct {
+	mu       sync.Mutex
+	sessions map[wire.RendezvousID]*registered
+	held     map[wire.TokenID]int
+	nextLeg  uint64
+	draining bool
+}
+
+// registered is one session: who answers, who may join, until when.
+type registered struct {
+	rid    wire.RendezvousID
+	daemon *standing
+	join   ed25519.PublicKey
+	until  time.Time
+	legs   []*leg // oldest first
+}
+
+// leg is one client that was joined.
+type leg struct {
+	number uint64
+	conn   *quic.Conn
+	kept   bool
+}
+
+func newRegistry() *registry {
+	return &registry{sessions: make(map[wire.RendezvousID]*registered), held: make(map[wire.TokenID]int)}
+}
+
+// register enters a verified registration. A second one for the same session
+// moves it: its daemon has connected anew and proved the same keys.
+func (g *registry) register(d *standing, m wire.Register, until time.Time) wire.RegisterStatus {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if old := g.sessions[m.RID]; old != nil {
+		g.remove(old)
+	}
+	if g.held[d.token] >= maxSessionsOfToken {
+		return wire.RegisterFull
+	}
+	g.held[d.token]++
+	g.sessions[m.RID] = &registered{rid: m.RID, daemon: d, join: m.JoinKey, until: until}
+	return wire.Registered
+}
+
+// unregister takes a session off, if it is this daemon's.
+func (g *registry) unregister(d *standing, rid wire.RendezvousID) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if s := g.sessions[rid]; s != nil && s.daemon == d {
+		g.remove(s)
+	}
+}
+
+// leave takes off every session of a daemon that has gone. Its legs end with
+// its connection.
+func (g *registry) leave(d *standing) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, s := range g.sessions {
+		if s.daemon == d {
+			g.remove(s)
+		}
+	}
+}
+
+func (g *registry) remove(s *registered) {
+	delete(g.sessions, s.rid)
+	if g.held[s.daemon.token]--; g.held[s.daemon.token] == 0 {
+		delete(g.held, s.daemon.token)
+	}
+}
+
+// find looks a session up; one whose time has passed is gone.
+func (g *registry) find(rid wire.RendezvousID, now time.Time) (*registered, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := g.sessions[rid]
+	if s != nil && now.After(s.until) {
+		g.remove(s)
+		s = nil
+	}
+	return s, s != nil
+}
+
+// isDraining is asked before any session is looked up.
+func (g *registry) isDraining() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.draining
+}
+
+// enter adds a leg. Beyond [wire.LegsPerSession] the oldest that is not kept
+// has to go: a client that has proved itself cannot be displaced by one that
+// has not.
+func (g *registry) enter(s *registered, conn *quic.Conn) (*leg, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.sessions[s.rid] != s || g.draining {
+		return nil, false
+	}
+	g.nextLeg++
+	l := &leg{number: g.nextLeg, conn: conn}
+	s.legs = append(s.legs, l)
+	if len(s.legs) > wire.LegsPerSession {
+		for _, old := range s.legs {
+			if !old.kept {
+				_ = old.conn.CloseWithError(tunnel.CodeSuperseded, "")
+				s.drop(old)
+				break
+			}
+		}
+	}
+	return l, true
+}
+
+// exit forgets a leg that has ended.
+func (g *registry) exit(s *registered, l *leg) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s.drop(l)
+}
+
+func (s *registered) drop(l *leg) {
+	for i, other := range s.legs {
+		if other == l {
+			s.legs = append(s.legs[:i], s.legs[i+1:]...)
+			return
+		}
+	}
+}
+
+// keep marks a leg as its daemon asks, up to [wire.KeptPerSession].
+func (g *registry) keep(d *standing, m wire.Kept) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := g.sessions[m.RID]
+	if s == nil || s.daemon != d {
+		return
+	}
+	kept := 0
+	for _, l := range s.legs {
+		if l.kept {
+			kept++
+		}
+	}
+	for _, l := range s.legs {
+		if l.number == m.Leg && kept < wire.KeptPerSession {
+			l.kept = true
+		}
+	}
+}
+
+// drain refuses new legs from here on.
+func (g *registry) drain() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.draining = true
+}

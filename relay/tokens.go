@@ -1,0 +1,190 @@
+package relay
+
+import (
+	"cmp"
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"openscope/wire"
+)
+
+// TokenFile is the deployment tokens this relay takes, as a file of their
+// public halves. Whoever may write it decides who may stand here; nobody can
+// learn a token from it. Any process may change it; the relay notices.
+type TokenFile struct {
+	path string
+
+	mu      sync.Mutex // guards what is below
+	read    fileState
+	entries []TokenEntry
+	byID    map[wire.TokenID]ed25519.PublicKey
+}
+
+// TokenEntry is one token as the file has it.
+type TokenEntry struct {
+	Name    string    `json:"name"`
+	Public  string    `json:"public"` // base64
+	Created time.Time `json:"created"`
+}
+
+// fileState tells one version of the file from the next.
+type fileState struct {
+	modified time.Time
+	size     int64
+	inode    uint64
+}
+
+// OpenTokenFile reads the file; a missing one is empty.
+func OpenTokenFile(path string) (*TokenFile, error) {
+	f := &TokenFile{path: path}
+	return f, f.refresh()
+}
+
+// Lookup implements Tokens. A file that cannot be read takes nobody.
+func (f *TokenFile) Lookup(id wire.TokenID) (ed25519.PublicKey, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.refresh(); err != nil {
+		return nil, false
+	}
+	public, ok := f.byID[id]
+	return public, ok
+}
+
+// List returns the tokens by name.
+func (f *TokenFile) List() ([]TokenEntry, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	err := f.refresh()
+	return slices.Clone(f.entries), err
+}
+
+// ErrTokenName is returned for a name that is taken, or not there.
+var ErrTokenName = errors.New("token name")
+
+const maxTokenName = 64
+
+// Add draws a token, keeps its public half under the name, and returns it: the
+// only time it is seen.
+func (f *TokenFile) Add(name string, rand io.Reader) (wire.Token, error) {
+	if name == "" || len(name) > maxTokenName {
+		return wire.Token{}, fmt.Errorf("%w: it needs 1 to %d characters", ErrTokenName, maxTokenName)
+	}
+	token, err := wire.NewToken(rand)
+	if err != nil {
+		return wire.Token{}, err
+	}
+	err = f.change(func(entries []TokenEntry) ([]TokenEntry, error) {
+		if slices.ContainsFunc(entries, func(e TokenEntry) bool { return e.Name == name }) {
+			return nil, fmt.Errorf("%w: %s is there already", ErrTokenName, name)
+		}
+		return append(entries, TokenEntry{
+			Name: name, Public: base64.StdEncoding.EncodeToString(token.Public()), Created: time.Now().UTC().Truncate(time.Second),
+		}), nil
+	})
+	return token, err
+}
+
+// Revoke drops a token; a running relay ends its connections.
+func (f *TokenFile) Revoke(name string) error {
+	return f.change(func(entries []TokenEntry) ([]TokenEntry, error) {
+		left := slices.DeleteFunc(slices.Clone(entries), func(e TokenEntry) bool { return e.Name == name })
+		if len(left) == len(entries) {
+			return nil, fmt.Errorf("%w: there is no %s", ErrTokenName, name)
+		}
+		return left, nil
+	})
+}
+
+// change edits the file under a lock that other processes see, and replaces it
+// whole.
+func (f *TokenFile) change(edit func([]TokenEntry) ([]TokenEntry, error)) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := os.MkdirAll(filepath.Dir(f.path), 0o700); err != nil {
+		return fmt.Errorf("changing the tokens: %w", err)
+	}
+	lock, err := os.OpenFile(f.path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("changing the tokens: %w", err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("changing the tokens: %w", err)
+	}
+	if err := f.refresh(); err != nil {
+		return err
+	}
+	entries, err := edit(f.entries)
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(entries, func(a, b TokenEntry) int { return cmp.Compare(a.Name, b.Name) })
+	text, err := json.MarshalIndent(entries, "", "  ")
+	if err != nil {
+		return fmt.Errorf("changing the tokens: %w", err)
+	}
+	if err := replace(f.path, append(text, '\n')); err != nil {
+		return fmt.Errorf("changing the tokens: %w", err)
+	}
+	return f.refresh()
+}
+
+func replace(path string, data []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".tokens-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(data)
+	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), path)
+}
+
+// refresh reads the file again if it is another than was read.
+func (f *TokenFile) refresh() error {
+	info, err := os.Stat(f.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		f.read, f.entries, f.byID = fileState{}, nil, nil
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading the tokens: %w", err)
+	}
+	now := stateOf(info)
+	if now == f.read {
+		return nil
+	}
+	data, err := os.ReadFile(f.path)
+	if err != nil {
+		return fmt.Errorf("reading the tokens: %w", err)
+	}
+	var entries []TokenEntry
+	if err := json.Unmarshal(data, &entries); err != nil {
+		return fmt.Errorf("reading the tokens: %s: %w", f.path, err)
+	}
+	byID := make(map[wire.TokenID]ed25519.PublicKey, len(entries))
+	for _, e := range entries {
+		public, err := base64.StdEncoding.DecodeString(e.Public)
+		if err != nil || len(public) != ed25519.PublicKeySize {
+			return fmt.Errorf("reading the tokens: %s: %s has no public key", f.path, e.Name)
+		}
+		byID[wire.TokenIDOf(public)] = public
+	}
+	f.read, f.entries, f.byID = now, entries, byID
+	return nil
+}

@@ -1,0 +1,165 @@
+package call
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// The bounds of what is in flight on a connection, sent and not acknowledged
+// (§6): what the path delivers in one second, between these two.
+const (
+	minInFlight   = 16 << 10
+	startInFlight = 64 << 10
+	maxInFlight   = 1 << 20
+)
+
+// Flow accounts for output that is on its way: per call against the credit its
+// reader gave, per connection against what the path delivers. A reader that
+// stalls holds up its own call only. One lock and a condition; no goroutine.
+type Flow struct {
+	now func() time.Time
+
+	mu       sync.Mutex
+	changed  chan struct{} // closed and replaced at every change
+	calls    map[ID]*callFlow
+	inFlight uint64
+	window   uint64
+	measured time.Time // start of the current measurement
+	acked    uint64    // bytes acknowledged since
+	err      error
+}
+
+// callFlow is one call's part.
+type callFlow struct {
+	sent, received [2]uint64
+	limit          uint64 // of sent, both streams together
+}
+
+// ErrFlow is wrapped when a peer's acknowledgement makes no sense.
+var ErrFlow = errors.New("flow control violated")
+
+// errCallOver is returned by Take for a call that is not open.
+var errCallOver = errors.New("the call is over")
+
+// NewFlow returns a flow with no call open.
+func NewFlow(now func() time.Time) *Flow {
+	return &Flow{
+		now: now, changed: make(chan struct{}), calls: make(map[ID]*callFlow),
+		window: startInFlight, measured: now(),
+	}
+}
+
+// Open admits a call, with the credit every call begins with.
+func (f *Flow) Open(id ID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.calls[id] == nil {
+		f.calls[id] = &callFlow{limit: startInFlight}
+	}
+}
+
+// Close forgets a call. What of it is still on its way no longer counts.
+func (f *Flow) Close(id ID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if c := f.calls[id]; c != nil {
+		f.inFlight -= c.total(c.sent) - c.total(c.received)
+		delete(f.calls, id)
+		f.wake()
+	}
+}
+
+// Fail ends every wait with the error, now and later.
+func (f *Flow) Fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err == nil {
+		f.err = err
+		f.wake()
+	}
+}
+
+// Take blocks until some of max bytes of the stream may be sent, and returns
+// how many and their offset.
+func (f *Flow) Take(ctx context.Context, id ID, s Stream, max int) (n int, offset uint64, err error) {
+	for {
+		n, offset, wait, err := f.try(id, s, max)
+		if n > 0 || err != nil {
+			return n, offset, err
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return 0, 0, context.Cause(ctx)
+		}
+	}
+}
+
+func (f *Flow) try(id ID, s Stream, max int) (n int, offset uint64, wait chan struct{}, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c := f.calls[id]
+	switch {
+	case f.err != nil:
+		return 0, 0, nil, f.err
+	case c == nil:
+		return 0, 0, nil, errCallOver
+	}
+	room := min(uint64(max), c.limit-c.total(c.sent), f.window-min(f.window, f.inFlight))
+	if room == 0 {
+		return 0, 0, f.changed, nil
+	}
+	offset = c.sent[s-1]
+	c.sent[s-1] += room
+	f.inFlight += room
+	return int(room), offset, nil, nil
+}
+
+// Acknowledge takes a WINDOW. One for a call that is over is ignored: it was on
+// its way when the call ended.
+func (f *Flow) Acknowledge(w Window) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c := f.calls[w.ID]
+	if c == nil {
+		return nil
+	}
+	received := [2]uint64{w.Stdout, w.Stderr}
+	for i := range received {
+		if received[i] < c.received[i] || received[i] > c.sent[i] {
+			return fmt.Errorf("%w: %d bytes acknowledged of %d sent", ErrFlow, received[i], c.sent[i])
+		}
+	}
+	fresh := c.total(received) - c.total(c.received)
+	c.received = received
+	f.inFlight -= fresh
+	c.limit = max(c.limit, c.total(received)+min(w.Credit, MaxCredit))
+	f.measure(fresh)
+	f.wake()
+	return nil
+}
+
+// measure sets the window to what the path has lately delivered in a second.
+func (f *Flow) measure(fresh uint64) {
+	f.acked += fresh
+	elapsed := f.now().Sub(f.measured)
+	if elapsed < time.Second/8 {
+		return
+	}
+	rate := uint64(float64(f.acked) / elapsed.Seconds())
+	// A path that was not kept busy tells nothing about its speed.
+	if rate > f.window || f.inFlight+f.acked >= f.window {
+		f.window = min(max(rate, minInFlight), maxInFlight)
+	}
+	f.acked, f.measured = 0, f.now()
+}
+
+func (*callFlow) total(streams [2]uint64) uint64 { return streams[0] + streams[1] }
+
+func (f *Flow) wake() {
+	close(f.changed)
+	f.changed = make(chan struct{})
+}

@@ -1,0 +1,67 @@
+package tunnel
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/quic-go/quic-go"
+
+	"openscope/wire"
+)
+
+// leg is a stream as wire.Leg: with the relay's codes as errors, and with a
+// reset that frees both directions.
+type leg struct {
+	*quic.Stream
+	release func() // what goes with the leg; nil for a daemon's
+	once    sync.Once
+}
+
+var _ wire.Leg = (*leg)(nil)
+
+func (l *leg) Read(p []byte) (int, error) {
+	n, err := l.Stream.Read(p)
+	return n, legError(err)
+}
+
+func (l *leg) Write(p []byte) (int, error) {
+	n, err := l.Stream.Write(p)
+	return n, legError(err)
+}
+
+// CloseWrite ends the sending direction only, as the stream's Close does.
+func (l *leg) CloseWrite() error { return l.Stream.Close() }
+
+// Reset gives the stream's credit back in both directions.
+func (l *leg) Reset() {
+	l.once.Do(func() {
+		l.Stream.CancelRead(CodeDone)
+		l.Stream.CancelWrite(CodeDone)
+		if l.release != nil {
+			l.release()
+		}
+	})
+}
+
+// legError tells what a relay's code means.
+func legError(err error) error {
+	if err == nil {
+		return nil
+	}
+	var code uint64
+	if s, ok := errors.AsType[*quic.StreamError](err); ok && s.Remote {
+		code = uint64(s.ErrorCode)
+	} else if a, ok := errors.AsType[*quic.ApplicationError](err); ok && a.Remote {
+		code = uint64(a.ErrorCode)
+	}
+	switch code {
+	case CodeRefused:
+		return fmt.Errorf("%w: %w", wire.ErrRefused, err)
+	case CodeDraining:
+		return fmt.Errorf("%w: %w", wire.ErrDraining, err)
+	case CodeSuperseded:
+		return fmt.Errorf("%w: %w", wire.ErrSuperseded, err)
+	}
+	return err
+}
