@@ -12,6 +12,14 @@ import (
 // processes are gone, before it is left behind.
 const straggle = 250 * time.Millisecond
 
+// What a pump is doing. Only the pump moves between reading and writing, and
+// nothing brings it back from abandoned: so no Write begins after that.
+const (
+	pumpReads int32 = iota
+	pumpWrites
+	pumpAbandoned
+)
+
 // pump carries one stream of output from the command to the job's writer, in a
 // goroutine of its own.
 type pump struct {
@@ -20,11 +28,10 @@ type pump struct {
 	shut func() // makes a Read of src return; may be called twice
 	dst  io.Writer
 
-	reads     atomic.Uint64 // Reads that have returned
-	writing   atomic.Bool   // in a Write
-	abandoned atomic.Bool   // no further Write
-	done      chan struct{}
-	err       error // the writer's; readable when done is closed
+	state atomic.Int32
+	steps atomic.Uint64 // Reads and Writes that have returned
+	done  chan struct{}
+	err   error // the writer's; readable when done is closed
 }
 
 // startPump begins to carry src to dst. When dst fails, fail is called.
@@ -47,46 +54,54 @@ func startPump(name string, src io.Reader, shut func(), dst io.Writer, fail cont
 func (p *pump) run() error {
 	buf := make([]byte, 32<<10)
 	for {
-		n, rerr := p.src.Read(buf)
-		p.writing.Store(n > 0)
-		p.reads.Add(1)
-		if p.abandoned.Load() {
-			return nil
-		}
+		n, end := p.src.Read(buf)
+		p.steps.Add(1)
 		if n > 0 {
-			wrote, err := p.dst.Write(buf[:n])
-			if err == nil && wrote < n {
-				err = io.ErrShortWrite
+			more, err := p.write(buf[:n])
+			if err != nil || !more {
+				return err
 			}
-			if err != nil {
-				return fmt.Errorf("writing %s: %w", p.name, err)
-			}
-			p.writing.Store(false)
 		}
-		if rerr != nil {
+		if end != nil {
 			return nil
 		}
 	}
 }
 
+// write reports whether the pump is to go on.
+func (p *pump) write(b []byte) (bool, error) {
+	if !p.state.CompareAndSwap(pumpReads, pumpWrites) {
+		return false, nil
+	}
+	n, err := p.dst.Write(b)
+	p.steps.Add(1)
+	if err == nil && n < len(b) {
+		err = io.ErrShortWrite
+	}
+	if err != nil {
+		return false, fmt.Errorf("writing %s: %w", p.name, err)
+	}
+	return p.state.CompareAndSwap(pumpWrites, pumpReads), nil
+}
+
 // drain waits for the pumps to carry what is left, once the command is gone.
-// Their sources should end by themselves; when somebody outside the job holds
-// on to one, it is shut after it gave nothing for a lull while nobody wrote.
+// Their sources end by themselves, unless somebody outside the job holds on to
+// one: it is shut when it gave nothing for a lull while the pump stood waiting.
 // A false return says that ctx ended first and output was left behind.
 func drain(ctx context.Context, lull time.Duration, pumps ...*pump) bool {
 	tick := time.NewTicker(lull)
 	defer tick.Stop()
 	for _, p := range pumps {
-		seen := p.reads.Load()
+		seen := p.steps.Load()
 		for waiting := true; waiting; {
 			select {
 			case <-p.done:
 				waiting = false
 			case <-ctx.Done():
-				return abandon(pumps)
+				return settle(pumps)
 			case <-tick.C:
-				now := p.reads.Load()
-				if now == seen && !p.writing.Load() {
+				now := p.steps.Load()
+				if now == seen && p.state.Load() == pumpReads {
 					p.shut()
 				}
 				seen = now
@@ -96,33 +111,29 @@ func drain(ctx context.Context, lull time.Duration, pumps ...*pump) bool {
 	return true
 }
 
-// abandon gives the pumps a last moment and then leaves them: none writes
-// again, and each ends when the Write it is in does.
-func abandon(pumps []*pump) bool {
-	last := time.NewTimer(straggle)
-	defer last.Stop()
-	late := false
+// settle gives the pumps a last moment and then abandons them. It returns
+// false when one was, and waits for those that are not stuck in a Write.
+func settle(pumps []*pump) bool {
+	late, stop := context.WithTimeout(context.Background(), straggle)
+	defer stop()
+	whole := true
 	for _, p := range pumps {
 		select {
 		case <-p.done:
 			continue
-		default:
+		case <-late.Done():
 		}
-		if !late {
-			select {
-			case <-p.done:
-				continue
-			case <-last.C:
-				late = true
-			}
-		}
-		p.abandoned.Store(true)
+		whole = false
+		was := p.state.Swap(pumpAbandoned)
 		p.shut()
+		if was == pumpReads {
+			<-p.done
+		}
 	}
-	return !late
+	return whole
 }
 
-// writeError is the first writer's error among pumps that have ended.
+// writeError is the first writer's error among the pumps that have ended.
 func writeError(pumps ...*pump) error {
 	for _, p := range pumps {
 		select {

@@ -1,0 +1,128 @@
+package catalog
+
+import (
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// word is one element of an argv: text with at most one placeholder in it.
+type word struct {
+	before, param, after string // param is empty for plain text
+}
+
+var placeholder = regexp.MustCompile(`\{([a-z][a-z0-9_-]*)\}`)
+
+// setArgv parses the argv, and holds it to the parameters: every placeholder
+// has one, and every one a placeholder.
+func (v *Verb) setArgv(argv []string) error {
+	if strings.ContainsAny(argv[0], "{}") || argv[0] == "" {
+		return fmt.Errorf("argv: the command itself cannot be a parameter")
+	}
+	used := make(map[string]bool)
+	for _, text := range argv {
+		w, err := v.newWord(text)
+		if err != nil {
+			return err
+		}
+		used[w.param] = true
+		v.argv = append(v.argv, w)
+	}
+	for _, p := range v.params {
+		if !used[p.name] {
+			return fmt.Errorf("parameter %s is used nowhere in argv", p.name)
+		}
+		if p.kind != typeFlag && !p.required && p.fallback == nil {
+			return fmt.Errorf("parameter %s needs required: true or a default", p.name)
+		}
+	}
+	return v.refuseShell()
+}
+
+func (v *Verb) newWord(text string) (word, error) {
+	found := placeholder.FindAllStringSubmatchIndex(text, -1)
+	if strings.ContainsRune(text, 0) || len(found) > 1 {
+		return word{}, fmt.Errorf("argv: %q has a NUL or more than one placeholder", text)
+	}
+	if len(found) == 0 {
+		return word{before: text}, nil
+	}
+	m := found[0]
+	w := word{before: text[:m[0]], param: text[m[2]:m[3]], after: text[m[1]:]}
+	i := slices.IndexFunc(v.params, func(p param) bool { return p.name == w.param })
+	if i < 0 {
+		return word{}, fmt.Errorf("argv: there is no parameter %s", w.param)
+	}
+	if p := v.params[i]; p.kind == typeFlag && text != "{"+w.param+"}" {
+		return word{}, fmt.Errorf("argv: the flag %s stands alone, it expands to its own argv", w.param)
+	} else if w.before == "" && p.mayLookLikeAnOption() {
+		return word{}, fmt.Errorf("argv: a value of %s could begin with -, and be taken for an option", w.param)
+	}
+	return w, nil
+}
+
+// mayLookLikeAnOption reports whether some value would begin with a dash.
+func (p *param) mayLookLikeAnOption() bool {
+	switch {
+	case p.kind == typeInteger:
+		return p.lo < 0
+	case p.kind != typeString:
+		return false
+	case p.enum != nil:
+		return slices.ContainsFunc(p.enum, func(v string) bool { return strings.HasPrefix(v, "-") })
+	case p.pattern != nil:
+		return slices.ContainsFunc([]string{"-", "-x", "--x", "-x=y", "-1"}, p.pattern.MatchString)
+	}
+	return false // the conservative pattern begins with a letter or digit
+}
+
+// interpreters take a program as an argument. A parameter must not become part
+// of one: that would be a shell with extra steps.
+var interpreters = []string{
+	"sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "fish", "csh", "tcsh", "busybox", "toybox",
+	"python", "python2", "python3", "perl", "ruby", "node", "lua", "php", "awk", "gawk", "mawk",
+	"env", "xargs", "ssh", "eval", "nsenter", "chroot", "sudo", "su", "doas", "runuser", "setpriv",
+	"watch", "script", "expect", "tclsh", "find", "parallel", "nohup", "setsid", "timeout", "nice",
+}
+
+// refuseShell refuses a verb that hands a parameter to an interpreter. A
+// script of one's own, as the command, is the way to do that safely.
+func (v *Verb) refuseShell() error {
+	hasParam := slices.ContainsFunc(v.argv, func(w word) bool { return w.param != "" })
+	if !hasParam {
+		return nil
+	}
+	name := path.Base(v.argv[0].before)
+	if slices.Contains(interpreters, name) {
+		return fmt.Errorf("argv: %s would be handed a parameter, which makes it a shell for the caller; write a script with a fixed path and call that", name)
+	}
+	return nil
+}
+
+// Argv is the command for resolved values. Flags become their own argv, or
+// vanish.
+func (v *Verb) Argv(values map[string]string) []string {
+	var argv []string
+	for _, w := range v.argv {
+		if w.param == "" {
+			argv = append(argv, w.before)
+			continue
+		}
+		i := slices.IndexFunc(v.params, func(p param) bool { return p.name == w.param })
+		p, value := v.params[i], values[w.param]
+		if p.kind != typeFlag {
+			argv = append(argv, w.before+value+w.after)
+			continue
+		}
+		switch value {
+		case "", "false":
+		case "true":
+			argv = append(argv, p.argv...)
+		default: // a description of the free values, for --dry-run
+			argv = append(argv, value)
+		}
+	}
+	return argv
+}

@@ -1,0 +1,223 @@
+package catalog
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"openscope/passport"
+)
+
+// Param is a parameter of a call, as text.
+type Param struct{ Name, Value string }
+
+// ParamError says why a call's parameters do not fit the verb.
+type ParamError struct{ Verb, Param, Reason string }
+
+func (e *ParamError) Error() string {
+	return fmt.Sprintf("%s: %s %s", e.Verb, e.Param, e.Reason)
+}
+
+// The types of a parameter.
+const (
+	typeString   = "string"
+	typeInteger  = "integer"
+	typeBoolean  = "boolean"
+	typeFlag     = "flag"
+	typeDuration = "duration"
+)
+
+// param is one parameter's schema.
+type param struct {
+	name, kind, summary string
+	enum                []string
+	pattern             *regexp.Regexp // anchored; nil: the conservative one
+	maxLength           int
+	lo, hi              int64
+	bounded             bool // lo and hi were given
+	required            bool
+	fallback            *string
+	argv                []string // of a flag
+}
+
+// conservative is what a string may be whose schema says nothing: nothing that
+// a shell, an option parser or a path could take for more than a name.
+var conservative = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$`)
+
+const (
+	defaultMaxLength = 256
+	longestValue     = 4096
+)
+
+func newParam(name string, f paramFile) (param, error) {
+	p := param{
+		name: name, kind: f.Type, summary: f.Summary, enum: f.Enum, maxLength: f.MaxLength,
+		required: f.Required, fallback: f.Default, argv: f.Argv, lo: -1 << 62, hi: 1 << 62,
+	}
+	if !paramName.MatchString(name) {
+		return p, errors.New("a name is lower-case letters, digits, _ and -")
+	}
+	if err := p.setBounds(f); err != nil {
+		return p, err
+	}
+	if p.required && p.fallback != nil {
+		return p, errors.New("it is required and has a default: one of the two")
+	}
+	for _, v := range p.enum {
+		if err := p.fits(v); err != nil {
+			return p, fmt.Errorf("enum: %q %w", v, err)
+		}
+	}
+	if p.fallback != nil {
+		if err := p.accepts(*p.fallback); err != nil {
+			return p, fmt.Errorf("default: %q %w", *p.fallback, err)
+		}
+	}
+	return p, nil
+}
+
+// setBounds takes what belongs to the type, and refuses what does not.
+func (p *param) setBounds(f paramFile) error {
+	isString, isInteger := f.Type == typeString, f.Type == typeInteger
+	switch {
+	case !slices.Contains([]string{typeString, typeInteger, typeBoolean, typeFlag, typeDuration}, f.Type):
+		return fmt.Errorf("type is string, integer, boolean, flag or duration, not %q", f.Type)
+	case !isString && (f.Pattern != "" || f.MaxLength != 0 || f.Enum != nil):
+		return fmt.Errorf("enum, pattern and max_length are for strings")
+	case !isInteger && (f.Min != nil || f.Max != nil):
+		return fmt.Errorf("min and max are for integers")
+	case isInteger && (f.Min == nil || f.Max == nil || *f.Min > *f.Max):
+		return fmt.Errorf("an integer needs min and max, in order")
+	case (f.Type == typeFlag) != (len(f.Argv) > 0):
+		return fmt.Errorf("a flag, and nothing else, has an argv of its own")
+	case f.MaxLength < 0 || f.MaxLength > longestValue:
+		return fmt.Errorf("max_length is at most %d", longestValue)
+	}
+	if isInteger {
+		p.lo, p.hi, p.bounded = *f.Min, *f.Max, true
+	}
+	if p.maxLength == 0 {
+		p.maxLength = defaultMaxLength
+	}
+	if f.Pattern == "" {
+		return nil
+	}
+	if !strings.HasPrefix(f.Pattern, "^") || !strings.HasSuffix(f.Pattern, "$") {
+		return fmt.Errorf("pattern has to begin with ^ and end with $")
+	}
+	// The group keeps an alternative from escaping the anchors.
+	re, err := regexp.Compile(`^(?:` + f.Pattern[1:len(f.Pattern)-1] + `)$`)
+	if err != nil {
+		return fmt.Errorf("pattern: %w", err)
+	}
+	p.pattern = re
+	return nil
+}
+
+// accepts judges one value by the whole schema.
+func (p *param) accepts(v string) error {
+	if err := p.fits(v); err != nil {
+		return err
+	}
+	if p.enum != nil && !slices.Contains(p.enum, v) {
+		return fmt.Errorf("is not one of %s", strings.Join(p.enum, ", "))
+	}
+	return nil
+}
+
+// fits judges one value by its type.
+func (p *param) fits(v string) error {
+	switch p.kind {
+	case typeInteger:
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err != nil || strconv.FormatInt(n, 10) != v {
+			return errors.New("is not an integer")
+		}
+		if n < p.lo || n > p.hi {
+			return fmt.Errorf("is not between %d and %d", p.lo, p.hi)
+		}
+		return nil
+	case typeBoolean, typeFlag:
+		if v != "true" && v != "false" {
+			return errors.New("is not true or false")
+		}
+		return nil
+	case typeDuration:
+		d, err := time.ParseDuration(v)
+		if err != nil || d < 0 || len(v) > 32 || strings.HasPrefix(v, "+") {
+			return errors.New("is not a duration like 90s")
+		}
+		return nil
+	}
+	return p.fitsString(v)
+}
+
+func (p *param) fitsString(v string) error {
+	if len(v) > p.maxLength {
+		return fmt.Errorf("is longer than %d bytes", p.maxLength)
+	}
+	for _, b := range []byte(v) {
+		if b < 0x20 || b == 0x7f {
+			return errors.New("has a control character")
+		}
+	}
+	switch {
+	case p.pattern != nil:
+		if !p.pattern.MatchString(v) {
+			return errors.New("does not match its pattern")
+		}
+	case p.enum != nil: // the list itself is the bound
+	case !conservative.MatchString(v) || strings.Contains(v, ".."):
+		return errors.New("has a character that is not allowed")
+	}
+	return nil
+}
+
+// Resolve gives every parameter its place: unknown, duplicate, missing and
+// mistyped ones are refused, and defaults filled in. The error is a
+// *ParamError.
+func (v *Verb) Resolve(params []Param) (map[string]string, error) {
+	values := make(map[string]string, len(v.params))
+	for _, given := range params {
+		i := slices.IndexFunc(v.params, func(p param) bool { return p.name == given.Name })
+		if i < 0 {
+			return nil, &ParamError{Verb: v.Name, Param: fmt.Sprintf("%.64q", given.Name), Reason: "is no parameter of it"}
+		}
+		if _, twice := values[given.Name]; twice {
+			return nil, &ParamError{Verb: v.Name, Param: given.Name, Reason: "is given twice"}
+		}
+		if err := v.params[i].accepts(given.Value); err != nil {
+			return nil, &ParamError{Verb: v.Name, Param: given.Name, Reason: err.Error()}
+		}
+		values[given.Name] = given.Value
+	}
+	for _, p := range v.params {
+		if _, given := values[p.name]; given {
+			continue
+		}
+		switch {
+		case p.required:
+			return nil, &ParamError{Verb: v.Name, Param: p.name, Reason: "is missing"}
+		case p.fallback != nil:
+			values[p.name] = *p.fallback
+		}
+	}
+	return values, nil
+}
+
+func (p *param) schema() passport.Param {
+	s := passport.Param{Name: p.name, Type: p.kind, Summary: p.summary, Required: p.required, Default: p.fallback, Allowed: passport.AnyValue()}
+	switch {
+	case p.enum != nil:
+		s.Allowed = passport.OneOf(p.enum...)
+	case p.bounded:
+		s.Allowed = passport.Between(p.lo, p.hi)
+	case p.kind == typeBoolean || p.kind == typeFlag:
+		s.Allowed = passport.OneOf("false", "true")
+	}
+	return s
+}

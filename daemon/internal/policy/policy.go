@@ -1,0 +1,254 @@
+package policy
+
+import (
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"time"
+
+	"openscope/passport"
+)
+
+// Policy is a parsed grants file. It does not change; a reload makes another.
+type Policy struct{ agents map[string]*agent }
+
+// agent is one agent's grant.
+type agent struct {
+	users, groups []string
+	runAs         string
+	allow, deny   []rule
+	delegation    Delegation
+}
+
+// rule is one allow or deny: a verb, and bounds that all must hold.
+type rule struct {
+	name   string // like grants.yaml:12 agents.you.allow[0]
+	verb   string
+	params map[string]passport.Constraint
+}
+
+// Delegation is an agent's right to delegate; without OK there is none.
+type Delegation struct {
+	OK                     bool
+	To, Verbs              []string
+	MaxTTL                 time.Duration // zero: the daemon's cap
+	Bearer, NoConfirm, Raw bool
+	MaxCalls               uint32 // zero: no limit of its own
+	MaxOutput              uint64
+}
+
+// Who is a user of this machine, as the kernel and the user database tell.
+type Who struct {
+	UID    uint32
+	Name   string
+	Groups []string
+}
+
+// Decision is what the policy says to one call, and which rule said it.
+type Decision struct {
+	Allowed      bool
+	Rule, Reason string
+}
+
+// maxDelegated is the product's cap: no grant can pass it.
+const maxDelegated = 30 * time.Minute
+
+var (
+	agentName = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,63}$`)
+	verbName  = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,63}\.[a-z][a-z0-9_-]{0,63}$`)
+)
+
+// Empty is the policy of a missing file: it denies everything.
+func Empty() *Policy { return &Policy{agents: map[string]*agent{}} }
+
+// Parse reads a grants file; the name is for messages.
+func Parse(name string, data []byte) (*Policy, error) {
+	var file grantsFile
+	if err := decodeStrict(name, data, &file); err != nil {
+		return nil, err
+	}
+	p := Empty()
+	for agentKey, f := range file.Agents {
+		if !agentName.MatchString(agentKey) {
+			return nil, fmt.Errorf("%s: agent %q: a name is lower-case letters, digits, _ and -", name, agentKey)
+		}
+		a, err := newAgent(name, agentKey, f)
+		if err != nil {
+			return nil, err
+		}
+		p.agents[agentKey] = a
+	}
+	return p, nil
+}
+
+func newAgent(file, name string, f agentFile) (*agent, error) {
+	a := &agent{users: f.Users, groups: f.Groups, runAs: f.RunAs}
+	var err error
+	if a.allow, err = newRules(file, "agents."+name+".allow", f.Allow); err != nil {
+		return nil, err
+	}
+	if a.deny, err = newRules(file, "agents."+name+".deny", f.Deny); err != nil {
+		return nil, err
+	}
+	d := f.Delegate
+	if d == nil {
+		return a, nil
+	}
+	if d.MaxTTL < 0 || d.MaxTTL > maxDelegated {
+		return nil, fmt.Errorf("%s: agents.%s.delegate.max_ttl: %s is not between 0 and %s", file, name, d.MaxTTL, maxDelegated)
+	}
+	for _, v := range d.Verbs {
+		if !verbName.MatchString(v) {
+			return nil, fmt.Errorf("%s: agents.%s.delegate.verbs: %q is not app.verb", file, name, v)
+		}
+	}
+	a.delegation = Delegation{
+		OK: true, To: d.To, Verbs: d.Verbs, MaxTTL: d.MaxTTL, Bearer: d.Bearer,
+		NoConfirm: d.NoConfirm, Raw: d.Raw, MaxCalls: d.MaxCalls, MaxOutput: uint64(d.MaxOutput),
+	}
+	return a, nil
+}
+
+func newRules(file, path string, rules []ruleFile) ([]rule, error) {
+	var all []rule
+	for i, r := range rules {
+		if !verbName.MatchString(r.Verb) {
+			return nil, fmt.Errorf("%s:%d: %s[%d].verb: %q is not app.verb", file, r.line, path, i, r.Verb)
+		}
+		parsed := rule{name: fmt.Sprintf("%s:%d %s[%d]", filepath.Base(file), r.line, path, i), verb: r.Verb, params: map[string]passport.Constraint{}}
+		for name, b := range r.Params {
+			parsed.params[name] = b.Constraint
+		}
+		all = append(all, parsed)
+	}
+	return all, nil
+}
+
+// MayAct reports whether the user may act as the agent.
+func (p *Policy) MayAct(name string, who Who) bool {
+	a := p.agents[name]
+	if a == nil || who.Name == "" {
+		return false
+	}
+	return slices.Contains(a.users, who.Name) ||
+		slices.ContainsFunc(a.groups, func(g string) bool { return slices.Contains(who.Groups, g) })
+}
+
+// RunAs is the account the agent's verbs run under: the user's own, unless the
+// grant says otherwise.
+func (p *Policy) RunAs(name string, who Who) string {
+	if a := p.agents[name]; a != nil && a.runAs != "" {
+		return a.runAs
+	}
+	return who.Name
+}
+
+// Decide says whether the user, acting as the agent, may make the call. values
+// are complete: defaults are filled in.
+func (p *Policy) Decide(name string, who Who, verb string, values map[string]string) Decision {
+	if !p.MayAct(name, who) {
+		return Decision{Rule: "default", Reason: fmt.Sprintf("%s may not act as agent %s", who.Name, name)}
+	}
+	a := p.agents[name]
+	for _, r := range a.deny {
+		if r.denies(verb, values) {
+			return Decision{Rule: r.name, Reason: "denied by " + r.name}
+		}
+	}
+	reason := fmt.Sprintf("no rule allows agent %s to call %s", name, verb)
+	for _, r := range a.allow {
+		if r.verb != verb {
+			continue
+		}
+		outside := r.outside(values)
+		if outside == "" {
+			return Decision{Allowed: true, Rule: r.name, Reason: "allowed by " + r.name}
+		}
+		reason = fmt.Sprintf("%s: %s is outside what %s allows", verb, outside, r.name)
+	}
+	return Decision{Rule: "default", Reason: reason}
+}
+
+// outside names the first parameter, in order, that a rule's bounds do not let
+// through. A bounded parameter has to be there.
+func (r rule) outside(values map[string]string) string {
+	for _, name := range sortedKeys(r.params) {
+		value, set := values[name]
+		if !set || !r.params[name].Allows(value) {
+			return name
+		}
+	}
+	return ""
+}
+
+// denies reports whether every bound of a deny rule holds; a rule without
+// bounds is about the whole verb. A parameter that is not in the call matches
+// none: it reaches no command.
+func (r rule) denies(verb string, values map[string]string) bool {
+	return r.verb == verb && r.outside(values) == ""
+}
+
+// Delegation is the agent's right to delegate.
+func (p *Policy) Delegation(name string) Delegation {
+	if a := p.agents[name]; a != nil {
+		return a.delegation
+	}
+	return Delegation{}
+}
+
+// Surface is what the user, acting as the agent, may call: each allow rule
+// within the verb's schema, as alternatives. Deny rules are not in it; they are
+// asked at every call.
+func (p *Policy) Surface(name string, who Who, schema []passport.Verb) passport.Grant {
+	var g passport.Grant
+	if !p.MayAct(name, who) {
+		return g
+	}
+	a := p.agents[name]
+	for _, v := range schema {
+		if slices.ContainsFunc(a.deny, func(r rule) bool { return r.verb == v.Name && len(r.params) == 0 }) {
+			continue
+		}
+		for _, r := range a.allow {
+			if within, ok := r.within(v); ok {
+				g.Verbs = append(g.Verbs, within)
+			}
+		}
+	}
+	return g
+}
+
+// within is the verb's schema narrowed by the rule's bounds. A bound on a
+// parameter the schema does not have lets nothing through.
+func (r rule) within(v passport.Verb) (passport.Verb, bool) {
+	if r.verb != v.Name {
+		return v, false
+	}
+	found := 0
+	params := make([]passport.Param, len(v.Params))
+	for i, p := range v.Params {
+		params[i] = p
+		bound, ok := r.params[p.Name]
+		if !ok {
+			continue
+		}
+		found++
+		both, ok := p.Allowed.Intersect(bound)
+		if !ok {
+			return v, false
+		}
+		params[i].Allowed = both
+	}
+	v.Params = params
+	return v, found == len(r.params)
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

@@ -1,0 +1,113 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxFile bounds every configuration file.
+const maxFile = 1 << 20
+
+// ProtectionError says that a file is not protected as a root of trust must be,
+// and how to mend it.
+type ProtectionError struct{ Path, Problem, Fix string }
+
+func (e *ProtectionError) Error() string {
+	if e.Fix == "" {
+		return e.Path + ": " + e.Problem
+	}
+	return fmt.Sprintf("%s: %s; run: %s", e.Path, e.Problem, e.Fix)
+}
+
+// ReadProtected reads a file that nobody but root, or the user uid, can have
+// written: a regular file, no symlink, owned by one of the two, not writable by
+// anybody else, in folders of which the same holds (a sticky folder of root's
+// passes). The open file is what is checked, and what is read.
+func ReadProtected(path string, uid int) ([]byte, error) {
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := unix.Open(absolute, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ELOOP) {
+		return nil, &ProtectionError{Path: path, Problem: "it is a symbolic link"}
+	}
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	file := os.NewFile(uintptr(fd), absolute)
+	defer file.Close()
+	if err := checkFile(file, path, uid); err != nil {
+		return nil, err
+	}
+	if err := checkFolders(filepath.Dir(absolute), uid); err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxFile {
+		return nil, &ProtectionError{Path: path, Problem: fmt.Sprintf("it is larger than %d bytes", maxFile)}
+	}
+	return data, nil
+}
+
+func checkFile(file *os.File, path string, uid int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(file.Fd()), &st); err != nil {
+		return &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	switch {
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		return &ProtectionError{Path: path, Problem: "it is not a regular file"}
+	case st.Uid != 0 && int(st.Uid) != uid:
+		return &ProtectionError{Path: path, Problem: fmt.Sprintf("it is owned by user %d", st.Uid), Fix: "chown root " + path}
+	case st.Mode&0o022 != 0:
+		return &ProtectionError{Path: path, Problem: fmt.Sprintf("it is writable by others (mode %04o)", st.Mode&0o7777), Fix: "chmod go-w " + path}
+	}
+	return nil
+}
+
+// checkFolders walks up to the root: whoever can write a folder can replace
+// what is in it.
+func checkFolders(dir string, uid int) error {
+	for {
+		var st unix.Stat_t
+		if err := unix.Lstat(dir, &st); err != nil {
+			return &fs.PathError{Op: "stat", Path: dir, Err: err}
+		}
+		if st.Mode&unix.S_IFMT == unix.S_IFLNK {
+			real, err := filepath.EvalSymlinks(dir)
+			if err != nil {
+				return err
+			}
+			if err := checkFolders(real, uid); err != nil {
+				return err
+			}
+		} else if err := checkFolder(dir, st, uid); err != nil {
+			return err
+		}
+		if dir == filepath.Dir(dir) {
+			return nil
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+func checkFolder(dir string, st unix.Stat_t, uid int) error {
+	if st.Uid != 0 && int(st.Uid) != uid {
+		return &ProtectionError{Path: dir, Problem: fmt.Sprintf("the folder is owned by user %d", st.Uid), Fix: "chown root " + dir}
+	}
+	sticky := st.Mode&unix.S_ISVTX != 0 && st.Uid == 0
+	if st.Mode&0o022 != 0 && !sticky {
+		return &ProtectionError{Path: dir, Problem: fmt.Sprintf("the folder is writable by others (mode %04o)", st.Mode&0o7777), Fix: "chmod go-w " + dir}
+	}
+	return nil
+}

@@ -1,0 +1,59 @@
+package policy
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// Recipient is one entry of the recipients file.
+type Recipient struct {
+	Key  string `yaml:"key"`
+	Note string `yaml:"note"`
+}
+
+var (
+	aliasName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+	keyText   = regexp.MustCompile(`^osk1[0-9a-z]{111}$`)
+	noteText  = regexp.MustCompile(`^[ -~]{0,200}$`)
+)
+
+// ParseRecipients reads the registry behind --to.
+func ParseRecipients(name string, data []byte) (map[string]Recipient, error) {
+	var file struct {
+		Recipients map[string]Recipient `yaml:"recipients"`
+	}
+	if err := decodeStrict(name, data, &file); err != nil {
+		return nil, err
+	}
+	for alias, r := range file.Recipients {
+		switch {
+		case !aliasName.MatchString(alias):
+			return nil, fmt.Errorf("%s: %.100q: an alias is lower-case letters, digits, . _ and -", name, alias)
+		case !keyText.MatchString(r.Key):
+			return nil, fmt.Errorf("%s: %s: the key is not osk1 and 111 characters", name, alias)
+		case !noteText.MatchString(r.Note):
+			return nil, fmt.Errorf("%s: %s: the note is not one printable line", name, alias)
+		}
+	}
+	if file.Recipients == nil {
+		file.Recipients = map[string]Recipient{}
+	}
+	return file.Recipients, nil
+}
+
+// FormatRecipients writes the registry as ParseRecipients reads it.
+func FormatRecipients(all map[string]Recipient) []byte {
+	var b strings.Builder
+	b.WriteString("# Who can be shared with: openscope recipient add ALIAS KEY\nrecipients:\n")
+	if len(all) == 0 {
+		return []byte("# Who can be shared with: openscope recipient add ALIAS KEY\nrecipients: {}\n")
+	}
+	for _, alias := range sortedKeys(all) {
+		fmt.Fprintf(&b, "  %q:\n    key: %q\n", alias, all[alias].Key)
+		if all[alias].Note != "" {
+			fmt.Fprintf(&b, "    note: %q\n", all[alias].Note)
+		}
+	}
+	return []byte(b.String())
+}

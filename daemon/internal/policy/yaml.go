@@ -1,0 +1,63 @@
+package policy
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// decodeStrict reads one YAML document into v: unknown and duplicate keys, a
+// second document, anchors and aliases are errors, each one line with its
+// place.
+func decodeStrict(name string, data []byte, v any) error {
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	dec.KnownFields(true)
+	err := dec.Decode(v)
+	if errors.Is(err, io.EOF) {
+		return nil // an empty file
+	}
+	if err != nil {
+		return placed(name, err)
+	}
+	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%s: more than one document", name)
+	}
+	var root yaml.Node
+	if err := yaml.Unmarshal(data, &root); err != nil {
+		return placed(name, err)
+	}
+	return noAliases(name, &root)
+}
+
+func noAliases(name string, n *yaml.Node) error {
+	if n.Kind == yaml.AliasNode || n.Anchor != "" {
+		return fmt.Errorf("%s:%d: anchors and aliases are not allowed here", name, n.Line)
+	}
+	for _, child := range n.Content {
+		if err := noAliases(name, child); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var (
+	yamlLine    = regexp.MustCompile(`line (\d+): `)
+	yamlUnknown = regexp.MustCompile(`field (\S+) not found in type \S+`)
+)
+
+// placed puts yaml's first complaint on one line behind file:line.
+func placed(name string, err error) error {
+	text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "yaml: "), "unmarshal errors:\n")
+	text, _, _ = strings.Cut(strings.TrimSpace(text), "\n")
+	text = yamlUnknown.ReplaceAllString(text, "there is no key $1 here")
+	if m := yamlLine.FindStringSubmatchIndex(text); m != nil {
+		return fmt.Errorf("%s:%s: %s", name, text[m[2]:m[3]], text[:m[0]]+text[m[1]:])
+	}
+	return fmt.Errorf("%s:1: %s", name, text)
+}
