@@ -36,9 +36,9 @@ func New(cfg Config) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	net := newNetHalf(core, cfg, core.rand, core.logger)
-	core.network = net
-	return &Daemon{core: core, net: net, ready: make(chan struct{})}, nil
+	half := newNetHalf(core, cfg, core.rand, core.logger)
+	core.network = half
+	return &Daemon{core: core, net: half, ready: make(chan struct{})}, nil
 }
 
 // Ready is closed once the control socket answers.
@@ -97,11 +97,11 @@ const goingDown = "the daemon is going down"
 // withPrincipal puts who the kernel says is asking into the context of every
 // request on the connection; where it does not say, nobody is.
 func withPrincipal(ctx context.Context, conn net.Conn) context.Context {
-	unix, ok := conn.(*net.UnixConn)
+	local, ok := conn.(*control.Conn)
 	if !ok {
 		return ctx
 	}
-	p, err := principal.FromConn(unix)
+	p, err := principal.FromConn(local.UnixConn)
 	if err != nil {
 		return ctx
 	}

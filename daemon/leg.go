@@ -174,7 +174,7 @@ func (l *leg) takeCall(record []byte) error {
 	}
 	l.flow.Open(req.ID)
 	l.running.Add(1)
-	return l.net.core.Call(l.id, body, signature)
+	return l.net.core.TakeCall(l.id, body, signature)
 }
 
 func (l *leg) pong(nonce [8]byte) error {

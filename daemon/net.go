@@ -19,7 +19,7 @@ import (
 // the oldest is dropped (wire/README.md §3).
 const maxUnauthenticated = 16
 
-// net is the half of the daemon that strangers can reach, through a relay. It
+// netHalf is the half of the daemon that strangers can reach, through a relay. It
 // holds the sessions' derived keys and nothing that outlives them.
 type netHalf struct {
 	// immutable

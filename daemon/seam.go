@@ -28,9 +28,9 @@ type authority interface {
 	// the peer. For a session that has ended the error is an *endedError, and
 	// the net half owes the client a CLOSE.
 	Attach(id connID, p peer, facts attachment) (passport.Signed, error)
-	// Call takes one CALL record. An error is a breach of the protocol, after
+	// TakeCall takes one CALL record. An error is a breach of the protocol, after
 	// which the connection must end; everything else is answered by END.
-	Call(id connID, body, signature []byte) error
+	TakeCall(id connID, body, signature []byte) error
 	// Cancel ends a running call of this connection.
 	Cancel(id connID, id2 call.ID)
 	// Challenge draws a fresh challenge for a PING or PONG.

@@ -15,10 +15,10 @@ var errProtocol = errors.New("the peer broke the protocol")
 // connection: signing refusals must not become the attack.
 const maxOverRate = 200
 
-// Call takes one CALL record of a connection. What can be refused without
+// TakeCall takes one CALL record of a connection. What can be refused without
 // running anything is refused here, cheapest first; the rest runs by itself
 // and answers with END.
-func (c *core) Call(id connID, body, signature []byte) error {
+func (c *core) TakeCall(id connID, body, signature []byte) error {
 	conn, ok := c.connectionOf(id)
 	if !ok {
 		return fmt.Errorf("taking a call: no such connection")

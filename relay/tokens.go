@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"sync"
 	"time"
@@ -71,16 +72,20 @@ func (f *TokenFile) List() ([]TokenEntry, error) {
 	return slices.Clone(f.entries), err
 }
 
-// ErrTokenName is returned for a name that is taken, or not there.
-var ErrTokenName = errors.New("token name")
+// The refusals of a change.
+var (
+	ErrTokenName   = errors.New("a token's name has 1 to 64 letters, digits, dots, dashes and underscores")
+	ErrTokenExists = errors.New("there is a token of that name")
+	ErrNoToken     = errors.New("there is no token of that name")
+)
 
-const maxTokenName = 64
+var tokenName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
 // Add draws a token, keeps its public half under the name, and returns it: the
 // only time it is seen.
 func (f *TokenFile) Add(name string, rand io.Reader) (wire.Token, error) {
-	if name == "" || len(name) > maxTokenName {
-		return wire.Token{}, fmt.Errorf("%w: it needs 1 to %d characters", ErrTokenName, maxTokenName)
+	if !tokenName.MatchString(name) {
+		return wire.Token{}, ErrTokenName
 	}
 	token, err := wire.NewToken(rand)
 	if err != nil {
@@ -88,7 +93,7 @@ func (f *TokenFile) Add(name string, rand io.Reader) (wire.Token, error) {
 	}
 	err = f.change(func(entries []TokenEntry) ([]TokenEntry, error) {
 		if slices.ContainsFunc(entries, func(e TokenEntry) bool { return e.Name == name }) {
-			return nil, fmt.Errorf("%w: %s is there already", ErrTokenName, name)
+			return nil, ErrTokenExists
 		}
 		return append(entries, TokenEntry{
 			Name: name, Public: base64.StdEncoding.EncodeToString(token.Public()), Created: time.Now().UTC().Truncate(time.Second),
@@ -102,7 +107,7 @@ func (f *TokenFile) Revoke(name string) error {
 	return f.change(func(entries []TokenEntry) ([]TokenEntry, error) {
 		left := slices.DeleteFunc(slices.Clone(entries), func(e TokenEntry) bool { return e.Name == name })
 		if len(left) == len(entries) {
-			return nil, fmt.Errorf("%w: there is no %s", ErrTokenName, name)
+			return nil, ErrNoToken
 		}
 		return left, nil
 	})

@@ -107,3 +107,38 @@ func ParseClose(body []byte) (Close, error) {
 	}
 	return c, nil
 }
+
+// FaultCode says what an ERROR is about.
+type FaultCode uint8
+
+// The faults (§11).
+const (
+	FaultProtocol FaultCode = 1 // the peer broke the protocol
+	FaultInternal FaultCode = 2 // the sender cannot go on
+)
+
+// Fault is the body of an ERROR: the last record of a connection that cannot go
+// on.
+//
+//	code 1 | text ≤ 200, printable
+type Fault struct {
+	Code FaultCode
+	Text string
+}
+
+// Append appends the body.
+func (f Fault) Append(dst []byte) []byte { return append(append(dst, byte(f.Code)), f.Text...) }
+
+// ParseFault reads a body.
+func ParseFault(body []byte) (Fault, error) {
+	r := reader{rest: body}
+	f := Fault{Code: FaultCode(r.uint8())}
+	f.Text = r.text()
+	if err := r.finish("an error"); err != nil {
+		return Fault{}, err
+	}
+	if f.Code != FaultProtocol && f.Code != FaultInternal {
+		return Fault{}, fmt.Errorf("%w: an error of code %d", ErrMalformed, f.Code)
+	}
+	return f, nil
+}

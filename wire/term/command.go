@@ -34,6 +34,8 @@ type Command struct {
 	MinArgs, MaxArgs int
 	Run              func(ctx context.Context, env *Env, args []string) error
 	Subcommands      []*Command
+	// Interactive commands handle interrupts themselves.
+	Interactive bool
 	// Options let a command read its flags from a file or the environment too.
 	Options []ff.Option
 }
@@ -87,6 +89,11 @@ func (c *Command) run(ctx context.Context, env *Env, path, argv []string) error 
 	}
 	if err := c.checkWords(path, words); err != nil {
 		return err
+	}
+	if !c.Interactive {
+		var stop context.CancelFunc
+		ctx, stop = interruptible(ctx)
+		defer stop()
 	}
 	return c.Run(ctx, env, words)
 }

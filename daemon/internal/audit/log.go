@@ -177,6 +177,13 @@ func (l *Log) failure() error {
 	return fmt.Errorf("%w: %w", ErrFailed, l.err)
 }
 
+// Err is why nothing more can be appended; nil while the log is good.
+func (l *Log) Err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
 // Head is the hash of the last entry on the disk; zeros in an empty log.
 func (l *Log) Head() [32]byte {
 	l.mu.Lock()

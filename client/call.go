@@ -1,0 +1,255 @@
+package client
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"time"
+
+	"openscope/wire/call"
+	"openscope/wire/channel"
+)
+
+// Result is how a call ended.
+type Result struct {
+	ID     call.ID
+	Cause  call.Cause
+	Status int
+	Stdout call.Digest
+	Stderr call.Digest
+	// Reason is the daemon's, in words, where there is one.
+	Reason string
+	// Complete says that the daemon signed this end, and that all the output it
+	// signed for has come.
+	Complete bool
+	// End and EndSignature are the daemon's signed END as it came: the client's
+	// part of the proof of what happened.
+	End, EndSignature []byte
+}
+
+// cancelGrace is how long a cancelled call waits for its END.
+const cancelGrace = 5 * time.Second
+
+// Call runs a verb and writes its output as it comes, each stream from this
+// goroutine. When ctx ends the remote work is cancelled, and the result still
+// awaited for a moment. A request that came too late to be run is sent once
+// more, with a new id. The error is that nothing was sent, or that a writer
+// failed; how the call ended is the result's.
+func (s *Session) Call(ctx context.Context, verb string, params []call.Param, stdout, stderr io.Writer) (Result, error) {
+	r, err := s.callOnce(ctx, verb, params, stdout, stderr)
+	if err == nil && r.Cause == call.Stale && ctx.Err() == nil {
+		return s.callOnce(ctx, verb, params, stdout, stderr)
+	}
+	return r, err
+}
+
+func (s *Session) callOnce(ctx context.Context, verb string, params []call.Param, stdout, stderr io.Writer) (Result, error) {
+	c, err := s.current(ctx)
+	if err != nil {
+		return Result{}, fmt.Errorf("calling %s: %w", verb, err)
+	}
+	req := call.Request{Challenge: c, Verb: verb, Params: params}
+	if _, err := io.ReadFull(s.rand, req.ID[:]); err != nil {
+		return Result{}, fmt.Errorf("calling %s: drawing an id: %w", verb, err)
+	}
+	if err := req.Check(); err != nil {
+		return Result{}, fmt.Errorf("calling %s: %w", verb, err)
+	}
+	body := req.Append(nil)
+	signature := call.SignRequest(s.signer, s.rid, s.conn.TH2(), body)
+	p := newPending(call.RequestHash(body, signature))
+	if err := s.enter(req.ID, p); err != nil {
+		return Result{}, fmt.Errorf("calling %s: %w", verb, err)
+	}
+	defer s.leave(req.ID)
+	if err := s.conn.Write(channel.TypeCall, body, signature); err != nil {
+		s.abandon(err) // it may have gone out: the call ends as cut
+	}
+	stop := context.AfterFunc(ctx, func() {
+		_ = s.conn.Write(channel.TypeCancel, call.AppendCancel(nil, req.ID))
+	})
+	defer stop()
+	err = s.drain(ctx, req.ID, p, stdout, stderr)
+	if err != nil {
+		_ = s.conn.Write(channel.TypeCancel, call.AppendCancel(nil, req.ID))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := p.result
+	r.ID = req.ID
+	return r, err
+}
+
+func (s *Session) enter(id call.ID, p *pending) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+	s.calls[id] = p
+	return nil
+}
+
+func (s *Session) leave(id call.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.calls, id)
+}
+
+// pending is a call without END. The session's lock guards it.
+type pending struct {
+	request [32]byte // what the daemon's END is bound to
+
+	changed  chan struct{} // something came; capacity 1
+	buffered [2][]byte     // came, and not yet written
+	came     [2]uint64
+	hashes   [2]hash.Hash
+	told     uint64 // of came, both streams, in the last WINDOW
+	credited uint64 // came + credit of the last WINDOW
+	reason   string
+	ended    bool
+	result   Result
+}
+
+func newPending(request [32]byte) *pending {
+	return &pending{
+		request: request, changed: make(chan struct{}, 1),
+		hashes: [2]hash.Hash{sha256.New(), sha256.New()},
+	}
+}
+
+func (p *pending) signal() {
+	select {
+	case p.changed <- struct{}{}:
+	default:
+	}
+}
+
+// window is the WINDOW that is due: when something came, and when a good part
+// of the credit has become free again.
+func (p *pending) window(id call.ID) (call.Window, bool) {
+	came := p.came[0] + p.came[1]
+	credit := uint64(call.MaxCredit - len(p.buffered[0]) - len(p.buffered[1]))
+	if p.ended || came == p.told && came+credit < p.credited+call.MaxCredit/4 {
+		return call.Window{}, false
+	}
+	p.told, p.credited = came, came+credit
+	return call.Window{ID: id, Stdout: p.came[0], Stderr: p.came[1], Credit: credit}, true
+}
+
+// takeOutput buffers what came, within the credit that was given.
+func (s *Session) takeOutput(body []byte) error {
+	o, err := call.ParseOutput(body)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.calls[o.ID]
+	if p == nil {
+		return nil // of a call that was given up here
+	}
+	i := o.Stream - 1
+	switch {
+	case p.ended || o.Offset != p.came[i]:
+		return fmt.Errorf("%w: output out of order", errProtocol)
+	case len(p.buffered[0])+len(p.buffered[1])+len(o.Data) > call.MaxCredit:
+		return fmt.Errorf("%w: more output than there was credit for", errProtocol)
+	}
+	p.buffered[i] = append(p.buffered[i], o.Data...)
+	p.came[i] += uint64(len(o.Data))
+	p.hashes[i].Write(o.Data)
+	p.signal()
+	s.signal()
+	return nil
+}
+
+const signatureSize = ed25519.SignatureSize
+
+// takeEnd verifies the daemon's signature over the result of this very request,
+// and holds the output against it.
+func (s *Session) takeEnd(record []byte) error {
+	if len(record) < signatureSize {
+		return fmt.Errorf("%w: a result without a signature", errProtocol)
+	}
+	body, signature := record[:len(record)-signatureSize], record[len(record)-signatureSize:]
+	r, err := call.ParseResult(body)
+	if err != nil {
+		return err
+	}
+	s.adopt(r.Challenge)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.calls[r.ID]
+	if p == nil || p.ended {
+		return nil
+	}
+	if !call.VerifyResult(s.conn.DaemonKey(), s.rid, p.request, body, signature) {
+		return fmt.Errorf("%w: the result is not signed by the daemon", errProtocol)
+	}
+	p.ended = true
+	p.result = Result{
+		Cause: r.Cause, Status: int(r.Status), Stdout: r.Stdout, Stderr: r.Stderr, Reason: p.reason,
+		Complete: p.digest(0) == r.Stdout && p.digest(1) == r.Stderr,
+		End:      append([]byte(nil), body...), EndSignature: append([]byte(nil), signature...),
+	}
+	p.signal()
+	return nil
+}
+
+func (p *pending) digest(i int) call.Digest {
+	return call.Digest{Bytes: p.came[i], SHA256: [32]byte(p.hashes[i].Sum(nil))}
+}
+
+// cut ends a call that has no END: its outcome is unknown, unless the daemon
+// said why the whole session is over. The session's lock is held.
+func (p *pending) cut(err error) {
+	if p.ended {
+		return
+	}
+	p.ended = true
+	p.result = Result{Cause: call.Cut, Stdout: p.digest(0), Stderr: p.digest(1), Reason: err.Error()}
+	if over, ok := errors.AsType[*OverError](err); ok {
+		p.result.Cause, p.result.Reason = over.Cause, over.Reason
+	}
+	p.signal()
+}
+
+// drain writes the call's output until it has ended and all of it is written. A
+// slow writer holds this call back, and no other.
+func (s *Session) drain(ctx context.Context, id call.ID, p *pending, stdout, stderr io.Writer) error {
+	writers := [2]io.Writer{stdout, stderr}
+	giveUp := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(cancelGrace, func() { close(giveUp) }) })
+	defer stop()
+	for {
+		s.mu.Lock()
+		data, ended := p.buffered, p.ended
+		p.buffered = [2][]byte{}
+		s.signal()
+		s.mu.Unlock()
+		for i, w := range writers {
+			if len(data[i]) == 0 {
+				continue
+			}
+			if _, err := w.Write(data[i]); err != nil {
+				return fmt.Errorf("writing output: %w", err)
+			}
+		}
+		if ended {
+			return nil // nothing is buffered after the end
+		}
+		select {
+		case <-p.changed:
+		case <-giveUp:
+			s.mu.Lock()
+			p.cut(errSilent)
+			delete(s.calls, id)
+			s.mu.Unlock()
+		}
+	}
+}

@@ -1,0 +1,204 @@
+package client
+
+import (
+	"context"
+	"crypto/ecdh"
+	"crypto/ed25519"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"openscope/passport"
+	"openscope/wire"
+	"openscope/wire/call"
+	"openscope/wire/channel"
+	"openscope/wire/handle"
+	"openscope/wire/tunnel"
+)
+
+// Config is what a client connects with.
+type Config struct {
+	// Handle names the session. Its fingerprint must have been confirmed by a
+	// person, or be a known one, before Connect is called.
+	Handle handle.Handle
+	// Identity is the recipient's own; a bearer handle needs none.
+	Identity *handle.RecipientIdentity
+	// StateDir is where the claims of bearer sessions are kept.
+	StateDir string
+	// Roots authenticate a relay without a pin; nil means the system's.
+	Roots  *x509.CertPool
+	Rand   io.Reader
+	Logger *slog.Logger // nil discards
+	// Join reaches the session; nil means [tunnel.Join].
+	Join func(context.Context, tunnel.ClientConfig) (wire.Leg, error)
+	// OnNotice and OnPassport, where set, are told of what comes unasked. They
+	// must not block.
+	OnNotice   func(*Session, call.Notice)
+	OnPassport func(*passport.Passport)
+}
+
+// Refused, a client tries again for so long: the daemon may be about to
+// register anew at a relay that was restarted (wire/README.md §3).
+const (
+	retryFor   = 20 * time.Second
+	retryFirst = 100 * time.Millisecond
+	retryMost  = 2 * time.Second
+)
+
+var (
+	// ErrRefused: every relay answered, and none knows the session.
+	ErrRefused = errors.New("no relay has the session: it may be over")
+	// ErrUnreachable: no relay answered.
+	ErrUnreachable = tunnel.ErrUnreachable
+	// ErrWrongDaemon: whoever answered is not the daemon of the handle.
+	ErrWrongDaemon = channel.ErrWrongDaemon
+	// ErrNotForThisKey: the handle was edited, or sealed to somebody else.
+	ErrNotForThisKey = channel.ErrNotForThisKey
+	// ErrNoIdentity: a sealed handle needs the recipient's key.
+	ErrNoIdentity = errors.New("the handle is sealed to a key, and there is none")
+)
+
+// OverError says that the session has ended, and why: the daemon's own word,
+// under the session's keys.
+type OverError struct {
+	Cause  call.Cause
+	Reason string // may be empty
+}
+
+func (e *OverError) Error() string {
+	if e.Reason == "" {
+		return "the session is over: " + e.Cause.String()
+	}
+	return "the session is over: " + e.Cause.String() + ": " + e.Reason
+}
+
+// Connect reaches the session and returns once the passport is verified. A
+// session that is over is an *OverError.
+func Connect(ctx context.Context, cfg Config) (*Session, error) {
+	if cfg.Join == nil {
+		cfg.Join = tunnel.Join
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	keys, err := cfg.keys()
+	if err != nil {
+		return nil, err
+	}
+	until := time.Now().Add(retryFor)
+	for pause := retryFirst; ; pause = min(2*pause, retryMost) {
+		s, err := cfg.attempt(ctx, keys)
+		if !again(err) || time.Now().After(until) {
+			return s, told(err)
+		}
+		cfg.Logger.Debug("trying again", "error", err)
+		select {
+		case <-time.After(pause/2 + rand.N(pause/2)):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", context.Cause(ctx), told(err))
+		}
+	}
+}
+
+// again reports whether an attempt may go better the next time.
+func again(err error) bool {
+	return errors.Is(err, wire.ErrRefused) || errors.Is(err, wire.ErrDraining) ||
+		errors.Is(err, wire.ErrSuperseded) || errors.Is(err, errClaimed)
+}
+
+// told is an error of the last attempt as the caller should have it.
+func told(err error) error {
+	if errors.Is(err, wire.ErrRefused) {
+		return ErrRefused
+	}
+	return err
+}
+
+// keys opens the handle's secret, before any packet is sent.
+func (cfg *Config) keys() (*channel.Keys, error) {
+	h := cfg.Handle
+	if !h.Sealed {
+		return channel.Secret(h.Secret).Keys(), nil
+	}
+	if cfg.Identity == nil {
+		return nil, ErrNoIdentity
+	}
+	secret, err := channel.OpenSecret(cfg.Identity.X25519(), h.Header(), h.Enc, h.Box)
+	if err != nil {
+		return nil, fmt.Errorf("opening the handle: %w", err)
+	}
+	return secret.Keys(), nil
+}
+
+// attempt connects once.
+func (cfg *Config) attempt(ctx context.Context, keys *channel.Keys) (*Session, error) {
+	signer, claim, err := cfg.signer()
+	if err != nil {
+		return nil, err
+	}
+	leg, err := cfg.Join(ctx, tunnel.ClientConfig{
+		Relays: cfg.Handle.Relays, Roots: cfg.Roots, RID: cfg.Handle.RID, Logger: cfg.Logger,
+		Sign: func(exporter [32]byte) []byte { return wire.SignJoin(keys.JoinKey(), exporter, cfg.Handle.RID) },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reaching the relay: %w", err)
+	}
+	conn, err := channel.Client(ctx, leg, cfg.handshake(keys, signer, claim))
+	if err != nil {
+		return nil, err
+	}
+	s, err := cfg.session(ctx, conn, signer)
+	if err != nil {
+		conn.Reset()
+		return nil, err
+	}
+	s.start()
+	return s, nil
+}
+
+// signer is the key that FINISHED and every call is signed with: the
+// recipient's, or a bearer session's claim with what makes it durable.
+func (cfg *Config) signer() (ed25519.PrivateKey, func() error, error) {
+	if cfg.Handle.Sealed {
+		return cfg.Identity.Ed25519(), nil, nil
+	}
+	return cfg.claim()
+}
+
+func (cfg *Config) handshake(keys *channel.Keys, signer ed25519.PrivateKey, claim func() error) channel.ClientConfig {
+	h := channel.ClientConfig{
+		Mode: channel.Bearer, RID: cfg.Handle.RID, HandleHash: cfg.Handle.Hash(), Fingerprint: cfg.Handle.Fingerprint,
+		Keys: keys, Signer: signer, BeforeFinished: claim, Rand: cfg.Rand,
+	}
+	if cfg.Handle.Sealed {
+		h.Mode, h.Recipient = channel.Sealed, (*ecdh.PrivateKey)(cfg.Identity.X25519())
+	}
+	return h
+}
+
+// session reads what follows READY at once: the passport, or CLOSE.
+func (cfg *Config) session(ctx context.Context, conn *channel.Conn, signer ed25519.PrivateKey) (*Session, error) {
+	stop := context.AfterFunc(ctx, conn.Reset)
+	defer stop()
+	t, body, err := conn.Read()
+	if err != nil {
+		return nil, fmt.Errorf("reading the passport: %w", err)
+	}
+	switch t {
+	case channel.TypeClose:
+		closed, err := call.ParseClose(body)
+		if err != nil {
+			return nil, err
+		}
+		_ = conn.CloseWrite() // the daemon waits for it, but not for long
+		return nil, &OverError{Cause: closed.Cause, Reason: closed.Text}
+	case channel.TypePassport:
+		s := newSession(cfg, conn, signer)
+		return s, s.takePassport(body)
+	}
+	return nil, fmt.Errorf("%w: record %d instead of the passport", errProtocol, t)
+}

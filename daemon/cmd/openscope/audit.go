@@ -1,0 +1,167 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"openscope/daemon"
+	"openscope/daemon/internal/audit"
+	"openscope/daemon/internal/control"
+	"openscope/wire/term"
+)
+
+// tailLines is how many entries audit tail begins with.
+const tailLines = 50
+
+func auditCommand(p *paths) *term.Command {
+	return &term.Command{
+		Name: "audit", Short: "read and verify the log",
+		Subcommands: []*term.Command{
+			auditTailCommand(p),
+			{
+				Name: "show", Args: "SESSION", MinArgs: 1, MaxArgs: 1, Short: "every entry about one session",
+				Run: func(ctx context.Context, env *term.Env, args []string) error {
+					return p.showLog(ctx, env, control.AuditRequest{Session: args[0]})
+				},
+			},
+			{Name: "verify", Args: "[FILE]", MaxArgs: 1, Run: p.auditVerify, Short: "hold every entry to the chain; names the first bad one"},
+		},
+	}
+}
+
+func auditTailCommand(p *paths) *term.Command {
+	follow := false
+	return &term.Command{
+		Name: "tail", Short: "the newest entries",
+		Flags: func(fs *flag.FlagSet) { fs.BoolVar(&follow, "f", false, "go on with what is appended") },
+		Run: func(ctx context.Context, env *term.Env, _ []string) error {
+			return p.showLog(ctx, env, control.AuditRequest{Lines: tailLines, Follow: follow})
+		},
+	}
+}
+
+func (p *paths) showLog(ctx context.Context, env *term.Env, req control.AuditRequest) error {
+	if env.JSON {
+		return p.daemon().AuditTail(ctx, req, env.Stdout)
+	}
+	lines, w := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		err := p.daemon().AuditTail(ctx, req, w)
+		_ = w.Close()
+		done <- err
+	}()
+	err := printEntries(env.Stdout, lines)
+	_ = lines.CloseWithError(err)
+	return errors.Join(err, <-done)
+}
+
+// entry is what people see of an entry.
+type entry struct {
+	Wall     time.Time     `json:"wall"`
+	Kind     string        `json:"kind"`
+	Session  string        `json:"session"`
+	Issuer   *audit.Issuer `json:"issuer"`
+	To       string        `json:"recipient"`
+	Verb     string        `json:"verb"`
+	Params   []audit.Param `json:"params"`
+	Decision string        `json:"decision"`
+	Rule     string        `json:"rule"`
+	Cause    string        `json:"cause"`
+	Reason   string        `json:"reason"`
+	Status   *int          `json:"status"`
+	Count    int           `json:"count"`
+}
+
+func printEntries(w io.Writer, lines io.Reader) error {
+	scanner := bufio.NewScanner(lines)
+	scanner.Buffer(nil, 8<<20)
+	for scanner.Scan() {
+		var e entry
+		if err := json.Unmarshal(scanner.Bytes(), &e); err != nil {
+			return fmt.Errorf("reading the log: %w", err)
+		}
+		if _, err := fmt.Fprintln(w, term.Clean(e.line())); err != nil {
+			return err
+		}
+	}
+	return scanner.Err()
+}
+
+func (e entry) line() string {
+	words := []string{e.Wall.Local().Format("2006-01-02 15:04:05"), fmt.Sprintf("%-8s", e.Kind), e.Session}
+	if e.Issuer != nil {
+		words = append(words, e.Issuer.User+"/"+e.Issuer.Agent)
+	}
+	if e.To != "" {
+		words = append(words, "-> "+e.To)
+	}
+	words = append(words, e.Verb)
+	for _, p := range e.Params {
+		words = append(words, p.Name+"="+p.Value)
+	}
+	words = append(words, e.Decision, e.Cause)
+	if e.Status != nil {
+		words = append(words, fmt.Sprintf("status %d", *e.Status))
+	}
+	if e.Reason != "" {
+		words = append(words, "("+e.Reason+")")
+	}
+	if e.Rule != "" {
+		words = append(words, "by "+e.Rule)
+	}
+	if e.Count > 1 {
+		words = append(words, fmt.Sprintf("%d times", e.Count))
+	}
+	return strings.Join(strings.Fields(strings.Join(words, " ")), " ")
+}
+
+func (p *paths) auditVerify(_ context.Context, env *term.Env, args []string) error {
+	path, err := p.logFile(args)
+	if err != nil {
+		return err
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return term.Errorf(term.Config, "%w", err)
+	}
+	defer file.Close()
+	report, err := audit.Verify(file)
+	if err != nil {
+		return term.Errorf(term.Config, "%s: %w", path, err).WithHint("everything before that line is as it was written")
+	}
+	shown := struct {
+		File    string `json:"file"`
+		Entries int    `json:"entries"`
+		Torn    bool   `json:"torn"`
+		Head    string `json:"head"`
+	}{path, report.Entries, report.Torn, hex.EncodeToString(report.Head[:])}
+	return env.Print(shown, func(w io.Writer) {
+		fmt.Fprintf(w, "%s: %d entries, all in the chain; head %s\n", path, shown.Entries, shown.Head)
+		if shown.Torn {
+			fmt.Fprintln(w, "the last line is unfinished: it is being written, or a crash tore it")
+		}
+	})
+}
+
+// logFile is the named file, or the configuration's log.
+func (p *paths) logFile(args []string) (string, error) {
+	if len(args) == 1 {
+		return args[0], nil
+	}
+	cfg, err := daemon.LoadConfig(p.config)
+	if err != nil {
+		return "", term.Errorf(term.Config, "%w", err).WithHint("name the log's file: openscope audit verify FILE")
+	}
+	return filepath.Join(cfg.StateDir, "audit.log"), nil
+}
