@@ -40,7 +40,7 @@ var arrows = []arrow{
 		"what is said inside the channel: bytes and accounting, neither keys nor sockets"},
 	{"wire/handle", "wire", "filippo.io/edwards25519",
 		"a handle is read offline, before anything is trusted: it opens nothing itself"},
-	{"wire/channel", "wire", "github.com/cloudflare/circl",
+	{"wire/channel", "wire", "github.com/cloudflare/circl golang.org/x/crypto golang.org/x/time",
 		"the handshake and the records know no call, no passport and no transport but wire.Leg"},
 	{"wire/tunnel", "wire", "github.com/quic-go/quic-go golang.org/x/sys golang.org/x/time",
 		"reaching a relay needs nothing of what is said through it"},

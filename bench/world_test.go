@@ -234,14 +234,14 @@ func (w *world) opened(args ...string) (id string, h handle.Handle) {
 }
 
 // issuer runs the openscope command against this world's daemon, demands the
-// exit code, and returns what it printed.
+// exit code, and returns its stdout.
 func (w *world) issuer(code int, args ...string) string {
 	w.t.Helper()
 	stdout, stderr, got := run(w.t, w.env(), "openscope", args...)
 	if got != code {
 		w.t.Fatalf("openscope %s: exit %d, want %d\n%s%s", strings.Join(args, " "), got, code, stdout, stderr)
 	}
-	return stdout + stderr
+	return stdout
 }
 
 func (w *world) env() []string {

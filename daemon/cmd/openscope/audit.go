@@ -68,7 +68,7 @@ func (p *paths) showLog(ctx context.Context, env *term.Env, req control.AuditReq
 
 // entry is what people see of an entry.
 type entry struct {
-	Wall     time.Time     `json:"wall"`
+	Time     time.Time     `json:"time"`
 	Kind     string        `json:"kind"`
 	Session  string        `json:"session"`
 	Issuer   *audit.Issuer `json:"issuer"`
@@ -99,7 +99,7 @@ func printEntries(w io.Writer, lines io.Reader) error {
 }
 
 func (e entry) line() string {
-	words := []string{e.Wall.Local().Format("2006-01-02 15:04:05"), fmt.Sprintf("%-8s", e.Kind), e.Session}
+	words := []string{e.Time.Local().Format("2006-01-02 15:04:05"), fmt.Sprintf("%-8s", e.Kind), e.Session}
 	if e.Issuer != nil {
 		words = append(words, e.Issuer.User+"/"+e.Issuer.Agent)
 	}
