@@ -308,22 +308,35 @@ func (c *core) endShare(s *share, cause call.Cause, reason string) {
 	_ = c.record(e)
 }
 
-// watchInterval is how often deadlines are looked at. Timers stand still while
-// the machine sleeps; a ticker notices after waking, and every call asks anew.
+// watchInterval is how often deadlines are looked at, whatever they are said
+// to be: timers stand still while the machine sleeps, a ticker notices after
+// waking, and every call asks anew.
 const watchInterval = 100 * time.Millisecond
 
 // watch ends sessions at their deadline and forgets them at their hard limit.
 func (c *core) watch(ctx context.Context) {
-	tick := time.NewTicker(watchInterval)
-	defer tick.Stop()
+	timer := time.NewTimer(watchInterval)
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-timer.C:
 			c.sweep()
+			timer.Reset(c.untilNextDeadline())
 		}
 	}
+}
+
+// untilNextDeadline is the time to the next deadline, and at most watchInterval.
+func (c *core) untilNextDeadline() time.Duration {
+	next := watchInterval
+	for _, s := range c.sessions.All() {
+		if left := s.Lifetime.Remaining(); left > 0 {
+			next = min(next, left)
+		}
+	}
+	return next
 }
 
 func (c *core) sweep() {

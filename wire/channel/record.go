@@ -87,10 +87,9 @@ func (d *direction) step(n int) error {
 type tx struct {
 	leg wire.Leg
 
-	mu     sync.Mutex // guards what is below
-	dir    direction
-	buf    [recordHead + maxRecord]byte
-	closed bool
+	mu  sync.Mutex // guards what is below
+	dir direction
+	buf [recordHead + maxRecord]byte
 }
 
 func newTx(leg wire.Leg, k recordKey) tx { return tx{leg: leg, dir: newDirection(k)} }

@@ -11,7 +11,7 @@ import (
 // somebody else belong into attributes, cleaned by whoever logs them.
 func (e *Env) Logger(level slog.Level) *slog.Logger {
 	if IsTerminal(e.Stderr) {
-		return slog.New(tint.NewHandler(e.Stderr, &tint.Options{Level: level}))
+		return slog.New(tint.NewTextHandler(e.Stderr, &tint.Options{Level: level}))
 	}
 	return slog.New(slog.NewJSONHandler(e.Stderr, &slog.HandlerOptions{Level: level}))
 }
