@@ -94,13 +94,21 @@ func (v Verb) narrow(by map[string]Constraint) (Verb, error) {
 			continue
 		}
 		both, ok := p.Allowed.Intersect(want)
-		if !ok {
+		if !ok || want.exceeds(p.Allowed) {
 			return v, outsideValue(v.Name, p, want)
 		}
 		params[i].Allowed = both
 	}
 	v.Params = params
 	return v, nil
+}
+
+// exceeds reports whether a range or a prefix asks for more than a grant of its
+// own kind has. The part that is inside would be safe to share, but not what the
+// issuer said.
+func (c Constraint) exceeds(granted Constraint) bool {
+	sameKind := c.Range != nil && granted.Range != nil || c.Prefix != "" && granted.Prefix != ""
+	return sameKind && !c.Within(granted)
 }
 
 // covered holds a set of values to its word: each must be inside one of the

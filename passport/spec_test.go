@@ -1,0 +1,88 @@
+package passport
+
+import (
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+func TestSpecsMeanWhatTheManualSays(t *testing.T) {
+	for text, want := range map[string]Spec{
+		"app.verb":                          {Verb: "app.verb"},
+		"app.verb:a=1":                      {Verb: "app.verb", Params: map[string]Constraint{"a": OneOf("1")}},
+		"app.verb:a=1|2|1":                  {Verb: "app.verb", Params: map[string]Constraint{"a": OneOf("1", "2")}},
+		"app.verb:a=1..20":                  {Verb: "app.verb", Params: map[string]Constraint{"a": Between(1, 20)}},
+		"app.verb:a=-5..-1":                 {Verb: "app.verb", Params: map[string]Constraint{"a": Between(-5, -1)}},
+		"app.verb:a^=web-":                  {Verb: "app.verb", Params: map[string]Constraint{"a": StartsWith("web-")}},
+		"app.verb:a=x,b=y":                  {Verb: "app.verb", Params: map[string]Constraint{"a": OneOf("x"), "b": OneOf("y")}},
+		`app.verb:a="x,b=y"`:                {Verb: "app.verb", Params: map[string]Constraint{"a": OneOf("x,b=y")}},
+		`app.verb:a="x|y"|z`:                {Verb: "app.verb", Params: map[string]Constraint{"a": OneOf("x|y", "z")}},
+		`app.verb:a="\"\\"`:                 {Verb: "app.verb", Params: map[string]Constraint{"a": OneOf(`"\`)}},
+		`app.verb:a="1..2"`:                 {Verb: "app.verb", Params: map[string]Constraint{"a": OneOf("1..2")}},
+		`app.verb:a=""`:                     {Verb: "app.verb", Params: map[string]Constraint{"a": OneOf("")}},
+		"app.verb:a=01..2":                  {Verb: "app.verb", Params: map[string]Constraint{"a": OneOf("01..2")}},
+		"app.verb:a=http://x:1/y=z?q":       {Verb: "app.verb", Params: map[string]Constraint{"a": OneOf("http://x:1/y=z?q")}},
+		"k8s.get-pods:name_space=kube-dns1": {Verb: "k8s.get-pods", Params: map[string]Constraint{"name_space": OneOf("kube-dns1")}},
+	} {
+		got, err := ParseSpec(text)
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v, %v", text, got, err)
+		}
+	}
+}
+
+func TestMalformedSpecsAreRefused(t *testing.T) {
+	many := "app.verb:a=" + strings.Repeat("x|", 64) + "x"
+	for _, text := range []string{
+		"", "verb", "app.", ".verb", "app.verb.more", "App.verb", "app.vérb", "app verb", "1app.verb",
+		"app.verb:", "app.verb:a", "app.verb:=1", "app.verb:a=", "app.verb:a=1,", "app.verb:a=1,,b=2", "app.verb:a=1;b=2,c",
+		"app.verb:a=1,a=2", "app.verb:a=1|", "app.verb:a=|1", "app.verb:a^", "app.verb:a^=", "app.verb:a^1", "app.verb:A=1",
+		"app.verb:a=5..1", `app.verb:a="x`, `app.verb:a="x"y`, `app.verb:a=x"y"`, `app.verb:a=x\y`, `app.verb:a="\n"`,
+		"app.verb:a=1 ,b=2\x00" + strings.Repeat("x", 4096), many,
+	} {
+		if spec, err := ParseSpec(text); !errors.Is(err, ErrSpec) && err == nil {
+			t.Errorf("%.60q is read as %+v", text, spec)
+		}
+	}
+}
+
+func FuzzParseSpec(f *testing.F) {
+	for _, seed := range []string{
+		"app.verb", "app.verb:a=1|2,b=1..9,c^=x", `app.verb:a="x,\"|\\"`, "app.verb:a=-9223372036854775808..9223372036854775807",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		spec, err := ParseSpec(text)
+		if err != nil {
+			if !errors.Is(err, ErrSpec) {
+				t.Fatalf("an error of another kind: %v", err)
+			}
+			return
+		}
+		// What was read can be written, and is read as the same.
+		var parts []string
+		for name, c := range spec.Params {
+			assign := "="
+			if c.Prefix != "" {
+				assign = "^="
+			}
+			parts = append(parts, name+assign+strings.TrimPrefix(c.String(), "^"))
+			if c.Prefix == "" && strings.HasPrefix(c.String(), "^") {
+				parts[len(parts)-1] = name + "=" + c.String()
+			}
+		}
+		again := spec.Verb
+		if len(parts) > 0 {
+			again += ":" + strings.Join(parts, ",")
+		}
+		if len(again) > maxSpec {
+			return // quoting has made it longer than may be read
+		}
+		got, err := ParseSpec(again)
+		if err != nil || !reflect.DeepEqual(got, spec) {
+			t.Fatalf("%q is written %q and read as %+v, %v", text, again, got, err)
+		}
+	})
+}
