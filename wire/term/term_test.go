@@ -1,0 +1,209 @@
+package term
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+)
+
+// line runs a command line against a small program.
+func line(t *testing.T, stdin string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	var shared, text string
+	var list List
+	var ttl TTL
+	var size Bytes
+	yes := false
+	define := func(fs *flag.FlagSet) { fs.StringVar(&shared, "shared", shared, "a `TEXT`") }
+	root := &Command{
+		Name: "prog", Short: "a program", Flags: define,
+		Subcommands: []*Command{
+			{
+				Name: "do", Short: "does it", Args: "ONE [TWO]", MinArgs: 1, MaxArgs: 2,
+				Flags: func(fs *flag.FlagSet) {
+					define(fs)
+					fs.StringVar(&text, "text", "", "a `TEXT`")
+					fs.Var(&list, "list", "a `VALUE`")
+					fs.Var(&ttl, "ttl", "a `TIME`")
+					fs.Var(&size, "size", "a `SIZE`")
+					fs.BoolVar(&yes, "yes", false, "yes")
+				},
+				Run: func(_ context.Context, env *Env, args []string) error {
+					return env.Print(args, func(w io.Writer) {
+						fmt.Fprint(w, args, shared, text, []string(list), time.Duration(ttl), uint64(size), yes)
+					})
+				},
+			},
+			{Name: "fail", Short: "fails", Run: func(context.Context, *Env, []string) error {
+				return Errorf(Denied, "no: %w", errors.New("two\nlines \x1b[31m")).WithHint("run: prog do")
+			}},
+			{Name: "bug", Short: "is one", Run: func(context.Context, *Env, []string) error { return errors.New("a bug") }},
+		},
+	}
+	var out, errs bytes.Buffer
+	env := &Env{Program: "prog", Stdin: strings.NewReader(stdin), Stdout: &out, Stderr: &errs, Getenv: func(string) string { return "" }}
+	code = Main(t.Context(), env, root, args)
+	return out.String(), errs.String(), code
+}
+
+func TestFlagsStandAnywhere(t *testing.T) {
+	const want = "[a b]st[x y] 10m0s 4096 true"
+	for _, args := range [][]string{
+		{"--shared", "s", "do", "a", "b", "--text", "t", "--list", "x", "--list=y", "--ttl", "10m", "--size", "4KiB", "--yes"},
+		{"do", "--shared=s", "a", "--text=t", "--list", "x", "b", "--list", "y", "--ttl=600s", "--size=4096", "-yes"},
+		{"do", "--yes", "--ttl", "10m", "--size", "4096B", "--shared", "s", "--list", "x", "--list", "y", "--text", "t", "--", "a", "b"},
+	} {
+		if out, errs, code := line(t, "", args...); out != want || code != 0 {
+			t.Errorf("%q: %d %q %q", args, code, out, errs)
+		}
+	}
+	if out, _, code := line(t, "", "do", "--", "--text"); code != 0 || !strings.HasPrefix(out, "[--text]") {
+		t.Errorf("after --, %q is no flag any more: %d %q", "--text", code, out)
+	}
+}
+
+func TestWhatIsNotUnderstoodIsRefused(t *testing.T) {
+	for _, args := range [][]string{
+		{}, {"no-such-command"}, {"do"}, {"do", "a", "b", "c"}, {"--no-such-flag"}, {"do", "a", "--no-such-flag"},
+		{"do", "a", "--text"}, {"do", "a", "--text", "x", "--text", "y"}, {"do", "a", "--yes", "--yes"}, {"do", "a", "--yes=perhaps"},
+		{"do", "a", "--ttl", "0"}, {"do", "a", "--ttl", "31m"}, {"do", "a", "--ttl", "-5m"}, {"do", "a", "--ttl", "soon"}, {"do", "a", "--ttl="},
+		{"do", "a", "--ttl", "30m1ns"}, {"do", "a", "--ttl", "99999999999h"},
+		{"do", "a", "--size", "0"}, {"do", "a", "--size", "-1"}, {"do", "a", "--size", "4MB"}, {"do", "a", "--size", "99999999999GiB"},
+		{"--shared", "s", "--shared", "t", "do", "a"}, {"fail", "word"},
+	} {
+		out, errs, code := line(t, "", args...)
+		if code != 2 || out != "" || !strings.HasPrefix(errs, "prog: ") {
+			t.Errorf("%q: %d %q %q", args, code, out, errs)
+		}
+		checkErrorForm(t, errs)
+	}
+}
+
+func checkErrorForm(t *testing.T, errs string) {
+	t.Helper()
+	lines := strings.Split(strings.TrimSuffix(errs, "\n"), "\n")
+	if len(lines) > 2 || len(lines) == 2 && !strings.HasPrefix(lines[1], "hint: ") {
+		t.Errorf("not one line and a hint: %q", errs)
+	}
+}
+
+func TestAnErrorIsOneLineWithItsCodeAndAHint(t *testing.T) {
+	_, errs, code := line(t, "", "fail")
+	if want := "prog: no: two; lines \\x1b[31m\nhint: run: prog do\n"; errs != want || code != 3 {
+		t.Errorf("%d %q, want %q", code, errs, want)
+	}
+	if _, errs, code := line(t, "", "bug"); errs != "prog: a bug\n" || code != 1 {
+		t.Errorf("%d %q", code, errs)
+	}
+}
+
+func TestHelpIsNoError(t *testing.T) {
+	for _, args := range [][]string{{"--help"}, {"-h"}, {"do", "--help"}, {"do", "x", "y", "z", "-h"}} {
+		if out, errs, code := line(t, "", args...); code != 0 || errs != "" || !strings.Contains(out, "usage: prog") {
+			t.Errorf("%q: %d %q %q", args, code, out, errs)
+		}
+	}
+}
+
+func TestJSONIsOneObject(t *testing.T) {
+	for _, args := range [][]string{{"--json", "do", "a"}, {"do", "--json", "a"}, {"do", "a", "--json"}} {
+		if out, _, code := line(t, "", args...); out != "[\"a\"]\n" || code != 0 {
+			t.Errorf("%q: %d %q", args, code, out)
+		}
+	}
+}
+
+func TestSecretsComeFromFilesToo(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(path, []byte(" hidden\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env := &Env{Stdin: strings.NewReader("piped\n")}
+	for arg, want := range map[string]string{"@" + path: "hidden", "-": "piped", "plain": "plain"} {
+		if got, err := env.Secret(arg); err != nil || got != want {
+			t.Errorf("%s: %q, %v", arg, got, err)
+		}
+	}
+	if _, err := env.Secret("@" + path + "-missing"); CodeOf(err) != Usage {
+		t.Errorf("a missing file: %v", err)
+	}
+	env.Stdin = strings.NewReader(strings.Repeat("x", 70_000))
+	if _, err := env.Secret("-"); CodeOf(err) != Usage || strings.Contains(err.Error(), "xxx") {
+		t.Errorf("too long a secret: %v", err)
+	}
+}
+
+func TestParametersAreNameAndValue(t *testing.T) {
+	got, err := Params([]string{"a=1", "b=", "c=x=y"})
+	if err != nil || fmt.Sprint(got) != "[[a 1] [b ] [c x=y]]" {
+		t.Errorf("%v, %v", got, err)
+	}
+	for _, word := range []string{"a", "=1", ""} {
+		if _, err := Params([]string{word}); CodeOf(err) != Usage {
+			t.Errorf("%q: %v", word, err)
+		}
+	}
+}
+
+// harmless is the promise of Clean: nothing that a terminal acts on but a
+// newline and a tab.
+func harmless(s string) bool {
+	for _, r := range s {
+		switch {
+		case r == '\n', r == '\t':
+		case r < 0x20, r >= 0x7f && r < 0xa0, r >= 0x202a && r <= 0x202e, r >= 0x2066 && r <= 0x2069, r == 0x200e, r == 0x200f, r == 0x061c:
+			return false
+		}
+	}
+	return utf8.ValidString(s)
+}
+
+func FuzzClean(f *testing.F) {
+	for _, seed := range []string{"plain\ttext\n", "\x1b]0;title\x07", "\x9b31m", "\u202eabc", "é\xff\xfe", "\r\b\x7f", "👩‍💻", "\xe2\x80"} {
+		f.Add([]byte(seed), uint8(3))
+	}
+	f.Fuzz(func(t *testing.T, in []byte, cut uint8) {
+		whole := Clean(string(in))
+		if !harmless(whole) {
+			t.Fatalf("%q is cleaned to %q", in, whole)
+		}
+		if again := Clean(whole); again != whole {
+			t.Fatalf("cleaning %q again changes it to %q", whole, again)
+		}
+		// However the stream was cut, the same comes out.
+		var out bytes.Buffer
+		c := NewCleaner(&out)
+		for step, rest := int(cut)%7+1, in; len(rest) > 0; {
+			n := min(step, len(rest))
+			if _, err := c.Write(rest[:n]); err != nil {
+				t.Fatal(err)
+			}
+			rest = rest[n:]
+		}
+		if err := c.Flush(); err != nil || out.String() != whole {
+			t.Fatalf("%q in pieces of %d is %q, whole %q (%v)", in, int(cut)%7+1, out.String(), whole, err)
+		}
+	})
+}
+
+func TestOutputUnderJSONIsALineForEachPiece(t *testing.T) {
+	var out bytes.Buffer
+	w := JSONStream(&out, "stdout")
+	for _, piece := range []string{"text\n", "\xff\xfe"} {
+		if _, err := io.WriteString(w, piece); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := "{\"stream\":\"stdout\",\"text\":\"text\\n\"}\n{\"stream\":\"stdout\",\"base64\":\"//4=\"}\n"; out.String() != want {
+		t.Errorf("%s", out.String())
+	}
+}
