@@ -2,48 +2,140 @@ package bench
 
 import (
 	"bytes"
+	"context"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"os"
+	"reflect"
 	"strings"
+	"sync"
 	"testing"
 
+	"openscope/client"
 	"openscope/wire"
 	"openscope/wire/channel"
 	"openscope/wire/handle"
+	"openscope/wire/tunnel"
 )
 
 // TestTheRelayHoldsNothingWorthStealing looks for everything secret of a live
-// session in the relay's memory and in its log, and first proves that the same
-// search finds it in the daemon.
+// session in the relay's memory, in its log, and in what passed through it, and
+// first proves that the same search finds it in the daemon.
 func TestTheRelayHoldsNothingWorthStealing(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to read another process's memory")
 	}
+	t.Parallel()
 	s := newSite(t)
 	s.open("5m", "test.follow", "test.echo:text=canary-parameter-4711")
 	s.follow()
 	s.must("openscope-reflect-client", "call", "test.echo", "text=canary-parameter-4711")
+	captured, keys := s.captureSession()
 
 	secrets := s.secrets()
+	for name, key := range keys {
+		secrets[name] = key
+	}
 	relay := memory(t, s.relay.cmd.Process.Pid)
 	log := []byte(s.relay.out.String())
+	daemon := memory(t, s.daemon.cmd.Process.Pid)
 	for name, secret := range secrets {
-		if bytes.Contains(relay, secret) {
-			t.Errorf("the relay's memory holds %s", name)
-		}
-		if bytes.Contains(log, secret) {
-			t.Errorf("the relay's log holds %s", name)
+		for where, bytesThere := range map[string][]byte{"memory": relay, "log": log, "traffic": captured} {
+			if bytes.Contains(bytesThere, secret) {
+				t.Errorf("the relay's %s holds %s", where, name)
+			}
 		}
 	}
-	daemon := memory(t, s.daemon.cmd.Process.Pid)
-	for _, name := range []string{"a verb's name", "a parameter", "the alias", "the token's secret half"} {
+	for _, name := range []string{"a verb's name", "a parameter", "the alias", "the token's secret half", "the key to the client", "the key to the daemon"} {
 		if !bytes.Contains(daemon, secrets[name]) {
 			t.Errorf("the search does not find %s even in the daemon: it proves nothing", name)
 		}
 	}
-	t.Logf("%d secrets looked for in %d MiB of the relay's memory and %d bytes of its log", len(secrets), len(relay)>>20, len(log))
+	t.Logf("%d secrets looked for in %d MiB of the relay's memory, %d bytes of its log and %d bytes of traffic",
+		len(secrets), len(relay)>>20, len(log), len(captured))
+}
+
+// capturedLeg keeps every byte that passes.
+type capturedLeg struct {
+	wire.Leg
+	mu   sync.Mutex
+	both []byte
+}
+
+func (l *capturedLeg) Read(p []byte) (int, error) {
+	n, err := l.Leg.Read(p)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.both = append(l.both, p[:n]...)
+	return n, err
+}
+
+func (l *capturedLeg) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	l.both = append(l.both, p...)
+	l.mu.Unlock()
+	return l.Leg.Write(p)
+}
+
+// captureSession makes a call over a leg that is captured as a relay would, and
+// returns what passed, with the record keys of the connection, which stays up.
+func (s *site) captureSession() (captured []byte, keys map[string][]byte) {
+	s.t.Helper()
+	h, err := handle.Parse(s.handle)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var leg *capturedLeg
+	session, err := client.Connect(s.t.Context(), client.Config{
+		Handle: h, Identity: s.identity(), StateDir: s.path("client"), Rand: rand.Reader,
+		Join: func(ctx context.Context, cfg tunnel.ClientConfig) (wire.Leg, error) {
+			joined, err := tunnel.Join(ctx, cfg)
+			leg = &capturedLeg{Leg: joined}
+			return leg, err
+		},
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { session.Close() })
+	var stdout, stderr bytes.Buffer
+	r, err := session.Call(s.t.Context(), "test.echo", params("text", "canary-parameter-4711"), &stdout, &stderr)
+	if err != nil || !r.Complete || stdout.String() != "canary-parameter-4711\n" {
+		s.t.Fatalf("calling over a captured leg: %v, %v, %q", r.Cause, err, stdout.String())
+	}
+	leg.mu.Lock()
+	defer leg.mu.Unlock()
+	return bytes.Clone(leg.both), map[string][]byte{
+		"the key to the client": recordKey(session, "rx"), "the key to the daemon": recordKey(session, "tx"),
+	}
+}
+
+// recordKey reads the key of one direction out of a connection, which gives it
+// to nobody.
+func recordKey(s *client.Session, direction string) []byte {
+	aead := reflect.ValueOf(s).Elem().FieldByName("conn").Elem().FieldByName(direction).FieldByName("dir").FieldByName("aead")
+	array := aead.Elem().Elem().FieldByName("key")
+	key := make([]byte, array.Len())
+	for i := range key {
+		key[i] = byte(array.Index(i).Uint())
+	}
+	return key
+}
+
+// identity is the vendor's private key.
+func (s *site) identity() *handle.RecipientIdentity {
+	s.t.Helper()
+	text, err := os.ReadFile(s.path("vendor.key"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	identity, err := handle.ParseRecipientIdentity(strings.TrimSpace(string(text)))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return identity
 }
 
 // secrets is what the relay must not have, as the bytes it would be found by.
@@ -66,19 +158,11 @@ func (s *site) secrets() map[string][]byte {
 	found["the token's secret half"] = seed
 	found["the token's text"] = bytes.TrimSpace(text)
 
-	identityText, err := os.ReadFile(s.path("vendor.key"))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	identity, err := handle.ParseRecipientIdentity(strings.TrimSpace(string(identityText)))
-	if err != nil {
-		s.t.Fatal(err)
-	}
 	h, err := handle.Parse(s.handle)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	secret, err := channel.OpenSecret(identity.X25519(), h.Header(), h.Enc, h.Box)
+	secret, err := channel.OpenSecret(s.identity().X25519(), h.Header(), h.Enc, h.Box)
 	if err != nil {
 		s.t.Fatal(err)
 	}

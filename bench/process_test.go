@@ -212,6 +212,7 @@ func (s *site) following() bool {
 }
 
 func TestKillingTheDaemonLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.open("5m", "test.follow")
 	s.follow()
@@ -244,6 +245,7 @@ func TestAnotherLocalUserOwnsNothing(t *testing.T) {
 	if _, err := fmt.Sscan(nobody.Uid+" "+nobody.Gid, &uid, &gid); err != nil {
 		t.Fatal(err)
 	}
+	t.Parallel()
 	s := newSite(t)
 	s.open("5m", "test.follow")
 	as := func(code int, args ...string) string {
@@ -275,6 +277,7 @@ func TestAnotherLocalUserOwnsNothing(t *testing.T) {
 }
 
 func TestBadInputIsOneLineAndTheRightExitCode(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.open("5m", "test.echo")
 	good := s.handle

@@ -84,12 +84,22 @@ func (a *action) decide(r *rules) error {
 		return errors.New(d.Reason)
 	}
 	if a.session != nil {
-		if err := mayDelegate(r, a.agent, a.session.Recipient.Alias, a.session.Bearer, a.verb); err != nil {
+		if err := a.stillDelegated(r); err != nil {
 			return err
 		}
 	}
 	a.runAs = r.policy.RunAs(a.agent, who)
 	return nil
+}
+
+// stillDelegated asks for the right to delegate, and for the registered key, as
+// they are now.
+func (a *action) stillDelegated(r *rules) error {
+	to := a.session.Recipient
+	if !a.session.Bearer && r.recipients[to.Alias].Key != to.Key {
+		return fmt.Errorf("the registered key of %s is no longer the one the session is for", to.Alias)
+	}
+	return mayDelegate(r, a.agent, to.Alias, a.session.Bearer, a.verb)
 }
 
 // who looks the issuer up again: an account that was removed, or whose number

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"openscope/daemon/internal/audit"
 	"openscope/daemon/internal/session"
 	"openscope/passport"
 	"openscope/wire/call"
@@ -73,44 +74,74 @@ func (c *core) claim(s *share, key ed25519.PublicKey) error {
 	return nil
 }
 
-// Attach makes an accepted connection live.
-func (c *core) Attach(id connID, p peer, facts attachment) (passport.Signed, error) {
+// Attach makes an accepted connection live, and issues its passport.
+func (c *core) Attach(id connID, p peer, facts attachment) error {
 	c.mu.Lock()
 	pending, ok := c.pending[id]
 	delete(c.pending, id)
 	c.mu.Unlock()
 	if !ok || pending.accepted == nil {
-		return nil, fmt.Errorf("attaching: no such handshake")
+		return fmt.Errorf("attaching: no such handshake")
 	}
 	conn := pending.accepted
 	conn.peer = p
 	s := conn.share
 	if s.Live() != nil {
 		conn.cancel(nil)
-		return nil, &endedError{closing: closing(s.Session)}
+		return &endedError{closing: closing(s.Session)}
 	}
 	s.Claim.AddWords(facts.SAS)
 	s.NoteFrom(facts.From)
-	e := sessionEvent("connect", s.Session)
-	e.Connection, e.From = hex.EncodeToString(id[:]), facts.From
+	e := conn.event("connect")
+	e.From = facts.From
 	if err := c.record(e); err != nil {
 		conn.cancel(nil)
 		c.endShare(s, call.AuditFailure, "the log could not be written")
-		return nil, &endedError{closing: closing(s.Session)}
+		return &endedError{closing: closing(s.Session)}
 	}
-	signed, err := c.passportFor(s, conn.key)
-	if err != nil {
-		conn.cancel(nil)
-		return nil, fmt.Errorf("attaching: %w", err)
-	}
-	for _, displaced := range c.admit(conn) {
-		c.disconnect(displaced, call.Replaced, "another connection of yours took its place")
+	if err := c.welcome(conn); err != nil {
+		c.Detach(id)
+		return fmt.Errorf("attaching: %w", err)
 	}
 	if s.Live() != nil { // it ended while the connection was being entered
 		c.Detach(id)
-		return nil, &endedError{closing: closing(s.Session)}
+		return &endedError{closing: closing(s.Session)}
 	}
-	return signed, nil
+	return nil
+}
+
+// welcome enters the connection and issues its passport, in one step as far as
+// newer passports are concerned.
+func (c *core) welcome(conn *connection) error {
+	conn.share.issuing.Lock()
+	defer conn.share.issuing.Unlock()
+	signed, err := c.passportFor(conn.share, conn.key)
+	if err != nil {
+		conn.cancel(nil)
+		return err
+	}
+	for _, displaced := range c.admit(conn) {
+		c.disconnect(displaced, call.Replaced, "another connection of yours took its place")
+		c.logDisconnect(displaced)
+	}
+	return conn.peer.Issue(signed)
+}
+
+// event is a log event about the connection.
+func (conn *connection) event(kind string) audit.Event {
+	e := sessionEvent(kind, conn.share.Session)
+	e.Connection = hex.EncodeToString(conn.id[:])
+	return e
+}
+
+// logDisconnect enters that a connection has ended, and why.
+func (c *core) logDisconnect(conn *connection) {
+	why := endedBy(context.Cause(conn.ctx))
+	e := conn.event("disconnect")
+	e.Cause, e.Reason = why.cause.String(), why.reason
+	if err := c.record(e); err != nil {
+		c.endShare(conn.share, call.AuditFailure, "the log could not be written")
+	}
 }
 
 // admit enters the connection and returns those it displaces: the one it says
@@ -174,6 +205,7 @@ func (c *core) Detach(id connID) {
 	if n := conn.overRate.flush(); n > 0 {
 		c.logOverRate(conn, n)
 	}
+	c.logDisconnect(conn)
 }
 
 // Challenge draws a fresh challenge for the connection.

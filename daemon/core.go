@@ -60,6 +60,9 @@ type share struct {
 	th0      channel.Transcript
 	// claims holds the log's entries for foreign keys to one in ten seconds.
 	claims tally
+	// issuing is held while passports are signed and sent, so that every
+	// connection sees them in the order of their serial numbers.
+	issuing sync.Mutex
 }
 
 // pendingHandshake is a msg2 that was signed and not yet answered.

@@ -22,6 +22,7 @@ const (
 	deadRunning  = 15 * time.Second // silence that ends a connection
 	deadIdle     = 60 * time.Second
 	closeGrace   = 250 * time.Millisecond // from CLOSE to the reset (§6)
+	issueWithin  = 5 * time.Second        // a client has to take a passport
 	outputWindow = 16 * 1024              // bytes of output taken from flow control at once
 )
 
@@ -71,7 +72,7 @@ func (n *netHalf) serveLeg(ctx context.Context, t *tunnel.Daemon, preface wire.P
 
 // serve attaches the connection to the core and reads until it ends.
 func (l *leg) serve(from string) error {
-	signed, err := l.net.core.Attach(l.id, l, attachment{SAS: l.conn.SessionWords(), From: from})
+	err := l.net.core.Attach(l.id, l, attachment{SAS: l.conn.SessionWords(), From: from})
 	if over, ok := errors.AsType[*endedError](err); ok {
 		l.awaitClient(over.closing)
 		return err
@@ -80,14 +81,12 @@ func (l *leg) serve(from string) error {
 		return err
 	}
 	defer l.net.core.Detach(l.id)
-	if err := l.conn.Write(channel.TypePassport, signed); err != nil {
-		return fmt.Errorf("sending the passport: %w", err)
-	}
 	l.touch()
 	var beside sync.WaitGroup
 	beside.Go(l.ping)
 	beside.Go(l.awaitClose)
 	err = l.read()
+	l.sayFault(err)
 	close(l.finished)
 	l.flow.Fail(err)
 	l.leg.Reset() // ends any write that is stuck
@@ -214,8 +213,26 @@ func (l *leg) Notify(n call.Notice) error {
 	return l.conn.Write(channel.TypeNotice, n.Append(nil))
 }
 
-func (l *leg) Reissue(s passport.Signed) error {
+// Issue sends a passport. A client that does not take it in time is let go:
+// the issuer who extends a session does not wait for it.
+func (l *leg) Issue(s passport.Signed) error {
+	late := time.AfterFunc(issueWithin, l.leg.Reset)
+	defer late.Stop()
 	return l.conn.Write(channel.TypePassport, s)
+}
+
+// sayFault tells a client that broke the protocol so, before it is let go; what
+// it got wrong is for our own log (wire/README.md §11).
+func (l *leg) sayFault(err error) {
+	if !errors.Is(err, errProtocol) && !errors.Is(err, call.ErrMalformed) && !errors.Is(err, call.ErrFlow) {
+		return
+	}
+	late := time.AfterFunc(closeGrace, l.leg.Reset)
+	defer late.Stop()
+	fault := call.Fault{Code: call.FaultProtocol, Text: errProtocol.Error()}
+	if l.conn.Write(channel.TypeError, fault.Append(nil)) == nil {
+		_ = l.conn.CloseWrite()
+	}
 }
 
 // Probe sends a PING of its own and waits for its PONG.

@@ -9,6 +9,7 @@ import (
 	"openscope/daemon/internal/catalog"
 	"openscope/daemon/internal/executor"
 	"openscope/daemon/internal/policy"
+	"openscope/wire/handle"
 )
 
 // rules are the root-owned files as they were last read: they change together
@@ -46,6 +47,14 @@ func (c *core) loadRules() (*rules, error) {
 	}
 	if r.recipients, err = policy.ParseRecipients(c.cfg.Recipients, recipients); err != nil {
 		return nil, err
+	}
+	for alias, known := range r.recipients {
+		key, err := handle.ParseRecipientKey(known.Key)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", c.cfg.Recipients, alias, err)
+		}
+		known.Key = key.Text() // the one way to write it, to be compared
+		r.recipients[alias] = known
 	}
 	ssh, err := executor.NewSSH(executor.SSHConfig{Targets: sshTargets(r.catalog)})
 	if err != nil {

@@ -24,10 +24,10 @@ type authority interface {
 	ProveHello(exporter [32]byte) (wire.TokenID, []byte, error)
 	ProveRegister(exporter [32]byte, rid wire.RendezvousID) (wire.Register, error)
 
-	// Attach makes an accepted connection live: from here on the core may use
-	// the peer. For a session that has ended the error is an *endedError, and
-	// the net half owes the client a CLOSE.
-	Attach(id connID, p peer, facts attachment) (passport.Signed, error)
+	// Attach makes an accepted connection live: the core issues the passport,
+	// and may use the peer from then on. For a session that has ended the error
+	// is an *endedError, and the net half owes the client a CLOSE.
+	Attach(id connID, p peer, facts attachment) error
 	// TakeCall takes one CALL record. An error is a breach of the protocol, after
 	// which the connection must end; everything else is answered by END.
 	TakeCall(id connID, body, signature []byte) error
@@ -54,9 +54,9 @@ type peer interface {
 	Output(ctx context.Context, id call.ID, s call.Stream, data []byte) (int, error)
 	// End sends a call's signed result; the call is over for flow control.
 	End(id call.ID, body, signature []byte) error
-	// Notify sends a notice, Reissue a new passport.
+	// Notify sends a notice, Issue a passport: the first, or a newer one.
 	Notify(n call.Notice) error
-	Reissue(s passport.Signed) error
+	Issue(s passport.Signed) error
 	// Probe returns nil once the client has answered a new PING.
 	Probe(ctx context.Context) error
 	// Close ends the connection: CLOSE once the running calls' results are

@@ -207,10 +207,12 @@ func (c *core) extend(s *share, ttl time.Duration) error {
 
 // reissue signs the new passport for every connection of the session.
 func (c *core) reissue(s *share) {
+	s.issuing.Lock()
+	defer s.issuing.Unlock()
 	for _, conn := range c.connectionsOf(s) {
 		signed, err := c.passportFor(s, conn.key)
 		if err == nil {
-			err = conn.peer.Reissue(signed)
+			err = conn.peer.Issue(signed)
 		}
 		if err != nil {
 			c.logger.Warn("a passport could not be reissued", "session", s.ID, "error", err)

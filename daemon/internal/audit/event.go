@@ -28,8 +28,9 @@ const KindTorn = "torn"
 // anything, from anybody: what is not printable ASCII is escaped when it is
 // written, and what is longer than [MaxText] is cut.
 type Event struct {
-	// Kind is one of: open refuse connect confirm claim call deny result
-	// extend revoke expire close start stop torn.
+	// Kind is one of: open refuse connect disconnect confirm claim call deny
+	// result extend revoke expire close start stop reload torn, or what was
+	// done to the registry of recipients.
 	Kind string `json:"kind"`
 
 	Issuer       *Issuer `json:"issuer"`
