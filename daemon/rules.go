@@ -41,6 +41,9 @@ func (c *core) loadRules() (*rules, error) {
 	if r.catalog, err = catalog.Parse(c.cfg.Verbs, verbs); err != nil {
 		return nil, err
 	}
+	if err := r.policy.Check(r.catalog.Schema()); err != nil {
+		return nil, err
+	}
 	recipients, err := readOptional(c.cfg.Recipients)
 	if err != nil {
 		return nil, err

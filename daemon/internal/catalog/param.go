@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"openscope/passport"
 )
@@ -147,13 +146,31 @@ func (p *param) fits(v string) error {
 		}
 		return nil
 	case typeDuration:
-		d, err := time.ParseDuration(v)
-		if err != nil || d < 0 || len(v) > 32 || strings.HasPrefix(v, "+") {
-			return errors.New("is not a duration like 90s")
+		if !isDuration(v) {
+			return errors.New("is not a duration as it is written here: 90s, 5m or 1h, in the largest unit that fits")
 		}
 		return nil
 	}
 	return p.fitsString(v)
+}
+
+var duration = regexp.MustCompile(`^(0|[1-9][0-9]{0,8})([smh])$`)
+
+// isDuration takes each duration in one way of writing it only: a rule that
+// denies 60s must not be passed by 1m.
+func isDuration(v string) bool {
+	m := duration.FindStringSubmatch(v)
+	if m == nil {
+		return false
+	}
+	n, err := strconv.Atoi(m[1])
+	switch {
+	case err != nil:
+		return false
+	case n == 0:
+		return m[2] == "s"
+	}
+	return m[2] == "h" || n%60 != 0
 }
 
 func (p *param) fitsString(v string) error {

@@ -11,7 +11,10 @@ import (
 )
 
 // Policy is a parsed grants file. It does not change; a reload makes another.
-type Policy struct{ agents map[string]*agent }
+type Policy struct {
+	file   string // its name, for errors
+	agents map[string]*agent
+}
 
 // agent is one agent's grant.
 type agent struct {
@@ -69,6 +72,7 @@ func Parse(name string, data []byte) (*Policy, error) {
 		return nil, err
 	}
 	p := Empty()
+	p.file = name
 	for agentKey, f := range file.Agents {
 		if !agentName.MatchString(agentKey) {
 			return nil, fmt.Errorf("%s: agent %q: a name is lower-case letters, digits, _ and -", name, agentKey)
@@ -80,6 +84,43 @@ func Parse(name string, data []byte) (*Policy, error) {
 		p.agents[agentKey] = a
 	}
 	return p, nil
+}
+
+// Check holds every rule to the verbs there are. A rule about a verb or a
+// parameter that does not exist would never match, and one that was meant to
+// deny would deny nothing.
+func (p *Policy) Check(schema []passport.Verb) error {
+	for _, name := range sortedKeys(p.agents) {
+		a := p.agents[name]
+		for _, r := range slices.Concat(a.deny, a.allow) {
+			if err := r.check(schema); err != nil {
+				return err
+			}
+		}
+		for _, verb := range a.delegation.Verbs {
+			if findVerb(schema, verb) < 0 {
+				return fmt.Errorf("%s agents.%s.delegate.verbs: there is no verb %s", p.file, name, verb)
+			}
+		}
+	}
+	return nil
+}
+
+func (r rule) check(schema []passport.Verb) error {
+	i := findVerb(schema, r.verb)
+	if i < 0 {
+		return fmt.Errorf("%s: there is no verb %s", r.name, r.verb)
+	}
+	for _, name := range sortedKeys(r.params) {
+		if !slices.ContainsFunc(schema[i].Params, func(p passport.Param) bool { return p.Name == name }) {
+			return fmt.Errorf("%s: %s has no parameter %s", r.name, r.verb, name)
+		}
+	}
+	return nil
+}
+
+func findVerb(schema []passport.Verb, name string) int {
+	return slices.IndexFunc(schema, func(v passport.Verb) bool { return v.Name == name })
 }
 
 func newAgent(file, name string, f agentFile) (*agent, error) {
