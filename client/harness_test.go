@@ -50,7 +50,6 @@ type scriptedDaemon struct {
 	mu      sync.Mutex
 	pending map[[16]byte]channel.Transcript
 	subject ed25519.PublicKey
-	conn    *channel.Conn
 }
 
 func newScriptedDaemon(t *testing.T, sealed bool) *scriptedDaemon {
