@@ -75,10 +75,12 @@ func Shim() {
 	// no_new_privs belongs to a thread, and the parent-death signal comes when
 	// the thread that forked ends: everything stays on this one.
 	runtime.LockOSThread()
+	// unix.Exit, not os.Exit: what a program does at its exit (the race detector
+	// waits a second) is not the shim's, and the daemon waits for it.
 	if err := runShim(); err != nil {
-		os.Exit(1)
+		unix.Exit(1)
 	}
-	os.Exit(0)
+	unix.Exit(0)
 }
 
 func isPipe(fd int) bool {
