@@ -63,7 +63,10 @@ func normalText(text string) string {
 		if unicode.IsSpace(r) {
 			return -1
 		}
-		return unicode.ToLower(r)
+		if 'A' <= r && r <= 'Z' { // not unicode.ToLower: it makes a k of the Kelvin sign
+			return r + 'a' - 'A'
+		}
+		return r
 	}, text)
 	for _, quote := range []string{`"`, `'`} {
 		if len(text) >= 2 && strings.HasPrefix(text, quote) && strings.HasSuffix(text, quote) {

@@ -13,8 +13,14 @@ type TokenID [16]byte
 
 // Token is a deployment token: the Ed25519 seed with which a daemon proves to a
 // relay that it may use it (§2). The relay keeps the public half only. No
-// formatting verb, log handler or marshaller prints it; [Token.Text] does.
-type Token struct{ seed [ed25519.SeedSize]byte }
+// formatting verb, log handler or marshaller prints it; [Token.Text] does. The
+// zero Token is nobody's.
+type Token struct {
+	// A function, because fmt looks into unexported fields without asking Format,
+	// and behind pointers too for a verb that does not fit: of this it prints an
+	// address. It is nil in the zero Token.
+	seed func() [ed25519.SeedSize]byte
+}
 
 // TokenPrefix begins the text of a token.
 const TokenPrefix = "ost1"
@@ -23,11 +29,11 @@ const maxTokenText = 128
 
 // NewToken draws a token.
 func NewToken(rand io.Reader) (Token, error) {
-	var t Token
-	if _, err := io.ReadFull(rand, t.seed[:]); err != nil {
+	var seed [ed25519.SeedSize]byte
+	if _, err := io.ReadFull(rand, seed[:]); err != nil {
 		return Token{}, fmt.Errorf("drawing a token: %w", err)
 	}
-	return t, nil
+	return tokenOfSeed(seed), nil
 }
 
 // ParseToken reads the text of a token.
@@ -39,15 +45,27 @@ func ParseToken(text string) (Token, error) {
 	if len(seed) != ed25519.SeedSize {
 		return Token{}, fmt.Errorf("reading a token: %w: %d bytes", ErrText, len(seed))
 	}
-	return Token{seed: [ed25519.SeedSize]byte(seed)}, nil
+	return tokenOfSeed([ed25519.SeedSize]byte(seed)), nil
+}
+
+func tokenOfSeed(seed [ed25519.SeedSize]byte) Token {
+	return Token{seed: func() [ed25519.SeedSize]byte { return seed }}
 }
 
 // Text is the secret itself, for the one who is to have it.
-func (t Token) Text() string { return EncodeText(TokenPrefix, t.seed[:]) }
+func (t Token) Text() string { return EncodeText(TokenPrefix, t.key().Seed()) }
 
 // Public is the half the relay keeps.
 func (t Token) Public() ed25519.PublicKey {
-	return ed25519.NewKeyFromSeed(t.seed[:]).Public().(ed25519.PublicKey)
+	return t.key().Public().(ed25519.PublicKey)
+}
+
+func (t Token) key() ed25519.PrivateKey {
+	var seed [ed25519.SeedSize]byte
+	if t.seed != nil {
+		seed = t.seed()
+	}
+	return ed25519.NewKeyFromSeed(seed[:])
 }
 
 // ID is derived from the public half.
@@ -61,7 +79,7 @@ func TokenIDOf(public ed25519.PublicKey) TokenID {
 
 // SignHello proves possession of the token on one TLS connection (§3).
 func (t Token) SignHello(exporter [32]byte) []byte {
-	return ed25519.Sign(ed25519.NewKeyFromSeed(t.seed[:]), helloBytes(exporter, t.ID()))
+	return ed25519.Sign(t.key(), helloBytes(exporter, t.ID()))
 }
 
 const hiddenToken = "(a deployment token)"
