@@ -133,6 +133,9 @@ func (r *Relay) readControl(d *standing) (quic.ApplicationErrorCode, error) {
 func (r *Relay) control(d *standing, t wire.MessageType, body []byte) error {
 	switch t {
 	case wire.TypeHeartbeat:
+		if len(body) != wire.HeartbeatSize {
+			return fmt.Errorf("%w: a heartbeat of %d bytes", wire.ErrMessage, len(body))
+		}
 		return nil
 	case wire.TypeRegister:
 		m, err := wire.ParseRegister(body)
@@ -214,5 +217,18 @@ func (r *Relay) serveClient(conn *quic.Conn, stream *quic.Stream, exporter [32]b
 		return tunnel.CodeRefused, err
 	}
 	r.splice(l.number, stream, far)
+	r.registry.exit(session, l) // its place is free
+	linger(conn)
 	return tunnel.CodeDone, nil
+}
+
+// linger leaves it to the client to close behind a leg that has ended: closing
+// here would drop what it has not read yet.
+func linger(conn *quic.Conn) {
+	timer := time.NewTimer(wire.RelayIdle)
+	defer timer.Stop()
+	select {
+	case <-conn.Context().Done():
+	case <-timer.C:
+	}
 }

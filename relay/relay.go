@@ -52,6 +52,9 @@ const (
 	maxConnections     = 8192
 	maxSessionsOfToken = 1024
 	tokenCheck         = 500 * time.Millisecond
+	// peerStreams is how many streams a peer opens: its control stream, or its leg.
+	// All others are the relay's own, so that nobody fills a window unknown.
+	peerStreams = 1
 )
 
 // Relay is one relay: New builds it, Run runs it.
@@ -99,7 +102,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		NextProtos:             []string{wire.ALPN},
 		GetCertificate:         r.cfg.Certificate,
 		SessionTicketsDisabled: true,
-	}, tunnel.Config(tunnel.MaxDaemonStreams))
+	}, tunnel.Config(peerStreams, peerStreams+tunnel.MaxDaemonStreams))
 	if err != nil {
 		return fmt.Errorf("listening: %w", err)
 	}

@@ -27,25 +27,26 @@ const (
 )
 
 // Windows of a connection. A leg that nobody reads holds at most a stream's
-// window, and the connection's is that of all streams that may stand, so that
-// no leg can starve its neighbours.
+// window, and the connection's is that of all streams that may stand, from the
+// start (it would grow only with what is read), so that no leg can starve its
+// neighbours.
 const (
 	streamWindow     = 256 << 10
 	MaxDaemonStreams = 1024
 	handshakeTimeout = 5 * time.Second
 )
 
-// Config is the QUIC configuration of either side of a relay connection.
-// Keep-alives stay off: their packets are too small to notice a restarted
-// relay, and on a client's leg they would be the whole idle cost.
-func Config(incoming int64) *quic.Config {
-	streams := max(incoming, 1)
+// Config is the QUIC configuration of either side of a relay connection, on
+// which the peer may open so many streams, and so many stand in all, whoever
+// opened them. Keep-alives stay off: their packets are too small to notice a
+// restarted relay, and on a client's leg they would be the whole idle cost.
+func Config(incoming, streams int64) *quic.Config {
 	return &quic.Config{
 		HandshakeIdleTimeout:           handshakeTimeout,
 		MaxIdleTimeout:                 2 * wire.RelayIdle,
 		InitialStreamReceiveWindow:     64 << 10,
 		MaxStreamReceiveWindow:         streamWindow,
-		InitialConnectionReceiveWindow: 512 << 10,
+		InitialConnectionReceiveWindow: uint64(streams) * streamWindow,
 		MaxConnectionReceiveWindow:     uint64(streams) * streamWindow,
 		MaxIncomingStreams:             incoming,
 		MaxIncomingUniStreams:          -1,
@@ -79,7 +80,7 @@ func dial(ctx context.Context, relay wire.Relay, roots *x509.CertPool, listen fu
 	}
 	c := &connection{socket: socket, transport: &quic.Transport{Conn: socket}}
 	remote := &net.UDPAddr{IP: address[0].AsSlice(), Zone: address[0].Zone(), Port: port}
-	if c.Conn, err = c.transport.Dial(ctx, remote, tlsConfig(relay, roots), Config(incoming)); err != nil {
+	if c.Conn, err = c.transport.Dial(ctx, remote, tlsConfig(relay, roots), Config(incoming, max(incoming, 0)+1)); err != nil {
 		c.release()
 		return nil, fmt.Errorf("reaching %s: %w", relay.Address, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"os/user"
 	"path/filepath"
 	"slices"
@@ -116,9 +117,15 @@ func TestACommandRunsAsTheIssuer(t *testing.T) {
 	id := identityOf(t, nobody)
 	id.Groups = []uint32{id.GID, 12345}
 	var out, errs collected
-	o := e.Execute(t.Context(), Job{Argv: []string{"id"}, As: id, Stdout: &out, Stderr: &errs})
-	want := fmt.Sprintf("uid=%d(nobody) gid=%d(nogroup) groups=%d(nogroup),12345", id.UID, id.GID, id.GID)
-	if o.Err != nil || strings.TrimSpace(out.String()) != want {
+	// /dev/stdout is opened anew, which the pipe's owner must be allowed.
+	look := "echo $(id -u) $(id -ru) $(id -g) $(id -rg) $(id -G) >/dev/stdout; grep -E '^(Cap(Inh|Prm|Eff|Amb)|Sig(Blk|Ign)|NoNewPrivs):' /proc/self/status"
+	o := e.Execute(t.Context(), Job{Argv: []string{"sh", "-c", look}, As: id, Stdout: &out, Stderr: &errs})
+	want := fmt.Sprintf("%d %d %d %d %d 12345\n", id.UID, id.UID, id.GID, id.GID, id.GID)
+	for _, name := range []string{"SigBlk", "SigIgn", "CapInh", "CapPrm", "CapEff", "CapAmb"} {
+		want += name + ":\t0000000000000000\n"
+	}
+	want += "NoNewPrivs:\t1\n"
+	if o.Err != nil || out.String() != want {
 		t.Errorf("%+v: %q %q, want %q", o, out.String(), errs.String(), want)
 	}
 	dir := t.TempDir()
@@ -132,14 +139,64 @@ func TestACommandRunsAsTheIssuer(t *testing.T) {
 }
 
 func TestADaemonThatIsNotRootRunsNobodyElsesCommands(t *testing.T) {
+	daemon := exec.Command("/proc/self/exe", "run-for-others")
 	if os.Geteuid() == 0 {
-		t.Skip("the refusal is for a daemon that is not root")
+		daemon.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	}
-	e := newExecutor(t, ExecConfig{})
-	other := me(t)
-	other.UID++
-	if o := e.Execute(t.Context(), Job{Argv: []string{"true"}, As: other}); !errors.Is(o.Err, ErrJob) {
-		t.Errorf("%+v", o)
+	out, err := daemon.CombinedOutput()
+	if want := "own: 0 <nil>\nuid: -1 true\ngid: -1 true\nroot: -1 true\n"; err != nil || string(out) != want {
+		t.Errorf("%v: %q, want %q", err, out, want)
+	}
+}
+
+// runForOthers tells how a daemon that is not root fares with four identities.
+func runForOthers() {
+	e, err := NewExec(ExecConfig{})
+	if err != nil {
+		panic(err)
+	}
+	uid, gid := uint32(os.Getuid()), uint32(os.Getgid())
+	execute := func(uid, gid uint32) Outcome {
+		return e.Execute(context.Background(), Job{Argv: []string{"true"}, As: Identity{Name: "x", UID: uid, GID: gid}})
+	}
+	own := execute(uid, gid)
+	fmt.Println("own:", own.Status, own.Err)
+	for _, other := range []struct {
+		name     string
+		uid, gid uint32
+	}{{"uid", uid - 1, gid}, {"gid", uid, gid - 1}, {"root", 0, 0}} {
+		o := execute(other.uid, other.gid)
+		fmt.Println(other.name+":", o.Status, errors.Is(o.Err, ErrJob))
+	}
+}
+
+func TestAHomeThatIsNoFolderIsTheRoot(t *testing.T) {
+	for _, home := range []string{"", "tmp", "/no/such/folder", "/etc/passwd"} {
+		e := newExecutor(t, ExecConfig{Home: func(uint32) string { return home }})
+		if stdout, _, o := run(t, e, "printenv", "HOME"); o.Err != nil || stdout != "/\n" {
+			t.Errorf("%q: %+v, %q", home, o, stdout)
+		}
+	}
+}
+
+func TestACommandIsFoundInTheConfiguredPathOnly(t *testing.T) {
+	first, second := t.TempDir(), t.TempDir()
+	for path, text := range map[string]string{
+		filepath.Join(first, "both"): "first", filepath.Join(second, "both"): "second", filepath.Join(second, "one"): "one",
+	} {
+		if err := os.WriteFile(path, []byte("#!/bin/sh\necho "+text+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", DefaultPath) // the daemon's own, which is not asked
+	e := newExecutor(t, ExecConfig{Path: first + ":" + second})
+	for name, want := range map[string]string{"both": "first\n", "one": "one\n"} {
+		if stdout, _, o := run(t, e, name); o.Err != nil || stdout != want {
+			t.Errorf("%s: %+v, %q", name, o, stdout)
+		}
+	}
+	if _, _, o := run(t, e, "ls"); !errors.Is(o.Err, ErrNotFound) {
+		t.Errorf("ls: %+v", o)
 	}
 }
 
@@ -258,10 +315,43 @@ func TestManyJobsRunAtOnce(t *testing.T) {
 }
 
 func TestShimIsNothingInAnOrdinaryProcess(t *testing.T) {
-	Shim() // would not return
-	if isPipe(int(^uint(0) >> 1)) {
-		t.Error("a descriptor that does not exist is a pipe")
+	// The name alone makes no shim: without its pipes the program goes on.
+	pretender := exec.Command(self(t))
+	pretender.Args = []string{shimName}
+	pretender.Env = append(os.Environ(), roleVariable+"=show-argv")
+	if out, err := pretender.CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("%v: %q", err, out)
 	}
-	var st syscall.Stat_t
-	_ = syscall.Fstat(0, &st)
+	Shim() // would not return
+}
+
+func TestAShimWithoutAnOrderRunsNothing(t *testing.T) {
+	for name, sent := range map[string]string{
+		"nothing": "", "half a length": "\x00\x00", "half an order": "\x00\x00\x00\x09{}", "no order": "\x00\x00\x00\x02[]", "a huge one": "\xff\xff\xff\xff",
+	} {
+		var theirs [4]*os.File
+		var ours [4]*os.File
+		for i := range theirs {
+			reader, writer, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			theirs[i], ours[i] = writer, reader
+			if i == 0 {
+				theirs[i], ours[i] = reader, writer
+			}
+		}
+		shim := shimCommand(theirs, nil)
+		if err := shim.Start(); err != nil {
+			t.Fatal(err)
+		}
+		closeAll(theirs[:]...)
+		_, werr := ours[0].WriteString(sent)
+		closeAll(ours[0])
+		report, rerr := io.ReadAll(ours[1])
+		if err := shim.Wait(); err == nil || werr != nil || rerr != nil || len(report) > 0 {
+			t.Errorf("%s: %v, %v, %v, %q", name, err, werr, rerr, report)
+		}
+		closeAll(ours[1:]...)
+	}
 }

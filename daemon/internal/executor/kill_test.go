@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -13,13 +17,16 @@ import (
 
 // survivors are scripts that try to outlive their call. WORD is in the command
 // line of everything they leave.
-var survivors = map[string]string{
-	"a plain child":       "sleep 97531.WORD & echo ready; wait",
-	"setsid":              "setsid sleep 97531.WORD & echo ready; wait",
-	"nohup in background": "nohup sleep 97531.WORD >/dev/null 2>&1 & echo ready; sleep 97531.WORD",
-	"a double fork":       "(setsid sh -c 'setsid sleep 97531.WORD & sleep 97531.WORD' &) ; echo ready; sleep 97531.WORD",
-	"signals ignored":     "trap '' TERM HUP INT; setsid sh -c 'trap \"\" TERM; sleep 97531.WORD' & echo ready; sleep 97531.WORD",
-	"output closed":       "setsid sleep 97531.WORD >/dev/null 2>&1 </dev/null & echo ready; sleep 97531.WORD",
+var survivors = map[string]struct {
+	text   string
+	sleeps int // how many are there once it has begun
+}{
+	"a plain child":       {"sleep 97531.WORD & echo ready; wait", 1},
+	"setsid":              {"setsid sleep 97531.WORD & echo ready; wait", 1},
+	"nohup in background": {"nohup sleep 97531.WORD >/dev/null 2>&1 & echo ready; sleep 97531.WORD", 2},
+	"a double fork":       {"(setsid sh -c 'setsid sleep 97531.WORD & sleep 97531.WORD' &) ; echo ready; sleep 97531.WORD", 3},
+	"signals ignored":     {"trap '' TERM HUP INT; setsid sh -c 'trap \"\" TERM; sleep 97531.WORD' & echo ready; sleep 97531.WORD", 2},
+	"output closed":       {"setsid sleep 97531.WORD >/dev/null 2>&1 </dev/null & echo ready; sleep 97531.WORD", 2},
 }
 
 func script(text, word string) []string {
@@ -31,15 +38,15 @@ func unique() string { return fmt.Sprintf("%d%d", os.Getpid(), time.Now().UnixNa
 
 func TestNothingOutlivesACancelledCall(t *testing.T) {
 	containments(t, func(t *testing.T, e *Exec) {
-		for name, text := range survivors {
+		for name, survivor := range survivors {
 			t.Run(name, func(t *testing.T) {
 				word := unique()
 				ctx, cancel := context.WithCancelCause(t.Context())
 				defer cancel(nil)
 				var out collected
 				done := make(chan Outcome, 1)
-				go func() { done <- e.Execute(ctx, Job{Argv: script(text, word), As: me(t), Stdout: &out}) }()
-				until(t, 5*time.Second, "the script is ready", func() bool { return out.String() == "ready\n" && alive("97531."+word) > 0 })
+				go func() { done <- e.Execute(ctx, Job{Argv: script(survivor.text, word), As: me(t), Stdout: &out}) }()
+				until(t, 5*time.Second, "the script is ready", func() bool { return out.String() == "ready\n" && asleep(word) == survivor.sleeps })
 				revoked := errors.New("revoked")
 				began := time.Now()
 				cancel(revoked)
@@ -74,11 +81,17 @@ func TestNothingOutlivesACallThatEnds(t *testing.T) {
 func TestAForkLoopDies(t *testing.T) {
 	containments(t, func(t *testing.T, e *Exec) {
 		word := unique()
-		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
+		done := make(chan Outcome, 1)
+		go func() {
+			done <- e.Execute(ctx, Job{Argv: script("while :; do sleep 97531.WORD & done", word), As: me(t)})
+		}()
+		until(t, 10*time.Second, "the loop has forked a hundred times", func() bool { return asleep(word) >= 100 })
 		began := time.Now()
-		o := e.Execute(ctx, Job{Argv: script("while :; do sh -c 'sleep 97531.WORD' & sleep 0.002; done", word), As: me(t)})
-		if took := time.Since(began); o.Err == nil || took > 2*time.Second {
+		cancel()
+		o := <-done
+		if took := time.Since(began); o.Err == nil || took > time.Second {
 			t.Errorf("%+v after %v", o, took)
 		}
 		if n := alive("97531." + word); n > 0 {
@@ -148,27 +161,92 @@ func TestAStuckWriterDoesNotHoldBackTheKilling(t *testing.T) {
 
 func TestAKilledDaemonTakesItsWorkWithIt(t *testing.T) {
 	for name, without := range map[string]string{"control group": "", "process tree": "yes"} {
-		for survivor, text := range survivors {
-			t.Run(name+"/"+survivor, func(t *testing.T) {
+		for kind, survivor := range survivors {
+			t.Run(name+"/"+kind, func(t *testing.T) {
 				t.Parallel()
 				word := unique()
 				daemon := exec.Command(self(t))
 				daemon.Env = append(os.Environ(), roleVariable+"=run-a-daemon", "WITHOUT_GROUPS="+without,
-					"DAEMON_ARGV="+strings.Join(script(text, word), "\x1f"))
+					"DAEMON_ARGV="+strings.Join(script(survivor.text, word), "\x1f"))
 				var out collected
 				daemon.Stdout = &out
 				if err := daemon.Start(); err != nil {
 					t.Fatal(err)
 				}
 				until(t, 10*time.Second, "the work has begun", func() bool {
-					return strings.Contains(out.String(), "ready") && alive("97531."+word) > 1
+					return strings.Contains(out.String(), "ready") && asleep(word) == survivor.sleeps
 				})
 				if err := daemon.Process.Kill(); err != nil {
 					t.Fatal(err)
 				}
 				_ = daemon.Wait()
 				until(t, 2*time.Second, "no process of the work is left", func() bool { return alive("97531."+word) == 0 })
+				if g, err := findGroups(); err == nil && without == "" {
+					left := filepath.Join(filepath.Dir(g.parent), "openscope-"+strconv.Itoa(daemon.Process.Pid))
+					until(t, 2*time.Second, "the control groups are taken away", func() bool {
+						_, err := os.Stat(left)
+						return errors.Is(err, fs.ErrNotExist)
+					})
+				}
 			})
 		}
 	}
+}
+
+func TestAWriterThatTakesLessThanItIsGivenKills(t *testing.T) {
+	e := newExecutor(t, ExecConfig{})
+	o := e.Execute(t.Context(), Job{
+		Argv: []string{"sh", "-c", "echo x; sleep 60"}, As: me(t),
+		Stdout: writerFunc(func(p []byte) (int, error) { return len(p) - 1, nil }),
+	})
+	if !errors.Is(o.Err, io.ErrShortWrite) {
+		t.Errorf("%+v", o)
+	}
+}
+
+// Both run as the same user here, so that the command may signal its shim.
+func TestACommandThatAttacksItsShimStillDies(t *testing.T) {
+	containments(t, func(t *testing.T, e *Exec) {
+		for _, signal := range []string{"STOP", "KILL"} {
+			if signal == "KILL" && e.groups == nil {
+				continue // not promised: see Exec
+			}
+			t.Run(signal, func(t *testing.T) {
+				word := unique()
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				var out collected
+				done := make(chan Outcome, 1)
+				text := "setsid sleep 97531.WORD & echo ready; kill -" + signal + " $PPID; sleep 97531.WORD"
+				go func() { done <- e.Execute(ctx, Job{Argv: script(text, word), As: me(t), Stdout: &out}) }()
+				if signal == "STOP" {
+					until(t, 5*time.Second, "the shim is stopped", func() bool { return out.String() == "ready\n" && asleep(word) == 2 })
+				}
+				began := time.Now()
+				cancel()
+				o := <-done
+				if took := time.Since(began); o.Err == nil || took > time.Second {
+					t.Errorf("%+v after %v", o, took)
+				}
+				if n := alive("97531." + word); n > 0 {
+					t.Errorf("%d processes are left", n)
+				}
+			})
+		}
+	})
+}
+
+func TestNoDescriptorIsLeftBehind(t *testing.T) {
+	containments(t, func(t *testing.T, e *Exec) {
+		run(t, e, "true") // what the first call opens for good
+		before := openFiles(t)
+		for range 5 {
+			run(t, e, "true")
+			run(t, e, "/no/such/file")
+			e.Execute(t.Context(), Job{Argv: []string{"sleep", "60"}, As: me(t), Timeout: 20 * time.Millisecond})
+		}
+		if after := openFiles(t); after != before {
+			t.Errorf("%d descriptors before, %d after", before, after)
+		}
+	})
 }

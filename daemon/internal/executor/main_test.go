@@ -36,6 +36,7 @@ var roles = map[string]func(){
 	"show-surrounding": showSurrounding,
 	"run-a-daemon":     runDaemon,
 	"resist":           resist,
+	"run-for-others":   runForOthers,
 }
 
 const roleVariable = "EXECUTOR_TEST_ROLE"
@@ -159,6 +160,29 @@ func alive(word string) int {
 		}
 	}
 	return n
+}
+
+// asleep counts the sleeps of a script, and not the shells that have the word
+// in their command line because they are to start one.
+func asleep(word string) int {
+	n := 0
+	for _, p := range allProcesses() {
+		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.pid))
+		if err == nil && string(line) == "sleep\x0097531."+word+"\x00" {
+			n++
+		}
+	}
+	return n
+}
+
+// openFiles counts the descriptors of this process.
+func openFiles(t testing.TB) int {
+	t.Helper()
+	names, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(names)
 }
 
 // runDaemon executes a command as a daemon would, until it is killed.

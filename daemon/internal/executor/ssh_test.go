@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -133,6 +135,14 @@ func TestOverSSH(t *testing.T) {
 	})
 	t.Run("the argv arrives as it is", func(t *testing.T) {
 		argv := []string{"/usr/bin/printf", `%s\0`, "", " ", "a b", "'", `"`, `\`, "$(id)", "`id`", ";|&<>*?[]{}~!#", "-n", "a\nb", "\xff", "é", strings.Repeat("x", 4096)}
+		r := rand.New(rand.NewPCG(5, 6))
+		for range 1000 {
+			word := make([]byte, r.IntN(20))
+			for i := range word {
+				word[i] = byte(1 + r.IntN(255))
+			}
+			argv = append(argv, string(word))
+		}
 		job := sshJob(t, argv...)
 		var out collected
 		job.Stdout = &out
@@ -169,7 +179,7 @@ func TestOverSSH(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			done := make(chan Outcome, 1)
 			go func() { done <- x.Execute(ctx, job) }()
-			until(t, 10*time.Second, "the script is ready", func() bool { return out.String() == "ready\n" })
+			until(t, 10*time.Second, "the script is ready", func() bool { return out.String() == "ready\n" && asleep(word) == 1 })
 			cancel(revoked)
 			if o := <-done; !errors.Is(o.Err, revoked) {
 				t.Errorf("%s: %+v", name, o)
@@ -180,10 +190,12 @@ func TestOverSSH(t *testing.T) {
 	})
 	t.Run("the verb's time is up over there too", func(t *testing.T) {
 		word := unique()
-		job := sshJob(t, script("sleep 97531.WORD", word)...)
-		job.Timeout = 500 * time.Millisecond
-		if o := x.Execute(t.Context(), job); !o.TimedOut || o.Err != nil {
-			t.Errorf("%+v", o)
+		job := sshJob(t, script("sleep 97531.WORD & echo ready; wait", word)...)
+		job.Timeout = 2 * time.Second
+		var out collected
+		job.Stdout = &out
+		if o := x.Execute(t.Context(), job); !o.TimedOut || o.Err != nil || out.String() != "ready\n" {
+			t.Errorf("%+v, %q", o, out.String())
 		}
 		until(t, 2*time.Second, "it is gone", func() bool { return alive("97531."+word) == 0 })
 	})
@@ -197,6 +209,14 @@ func TestOverSSH(t *testing.T) {
 		}
 		until(t, 2*time.Second, "it is gone", func() bool { return alive("97531."+word) == 0 })
 	})
+	t.Run("a signal is 128 and its number", func(t *testing.T) {
+		for signal, want := range map[string]int{"KILL": 137, "TERM": 143} {
+			if o := x.Execute(t.Context(), sshJob(t, "sh", "-c", "kill -"+signal+" $$")); o.Err != nil || o.Status != want {
+				t.Errorf("%s: %+v", signal, o)
+			}
+		}
+	})
+	t.Run("a lost connection is no status, and ends the work", func(t *testing.T) { s.losesTheConnection(t) })
 	t.Run("many at once", func(t *testing.T) {
 		results := make(chan Outcome, 8)
 		for range 8 {
@@ -211,7 +231,7 @@ func TestOverSSH(t *testing.T) {
 	t.Run("another host key is refused", func(t *testing.T) {
 		x := s.executor(t, func(target *SSHTarget) { target.HostKey = s.read(t, "other_host.pub") })
 		file := s.path("touched")
-		if o := x.Execute(t.Context(), sshJob(t, "touch", file)); o.Err == nil || o.Status != NoStatus {
+		if o := x.Execute(t.Context(), sshJob(t, "touch", file)); o.Err == nil || !strings.Contains(o.Err.Error(), "host key mismatch") || o.Status != NoStatus {
 			t.Errorf("%+v", o)
 		}
 		if _, err := os.Stat(file); !os.IsNotExist(err) {
@@ -219,6 +239,33 @@ func TestOverSSH(t *testing.T) {
 		}
 	})
 	t.Run("key files that are not for one alone are refused", func(t *testing.T) { s.refusesKeyFiles(t) })
+}
+
+func (s *sshServer) losesTheConnection(t *testing.T) {
+	dialed := make(chan net.Conn, 1)
+	x, err := NewSSH(SSHConfig{
+		Targets: map[string]SSHTarget{"web-1": s.target},
+		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, network, address)
+			dialed <- conn
+			return conn, err
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	word := unique()
+	job := sshJob(t, script("echo ready; sleep 97531.WORD", word)...)
+	var out collected
+	job.Stdout = &out
+	done := make(chan Outcome, 1)
+	go func() { done <- x.Execute(t.Context(), job) }()
+	until(t, 10*time.Second, "the script is ready", func() bool { return out.String() == "ready\n" && asleep(word) == 1 })
+	_ = (<-dialed).Close()
+	if o := <-done; !errors.Is(o.Err, errConnectionLost) || o.Status != NoStatus || o.TimedOut {
+		t.Errorf("%+v", o)
+	}
+	until(t, 2*time.Second, "it is gone", func() bool { return alive("97531."+word) == 0 })
 }
 
 func (s *sshServer) refusesKeyFiles(t *testing.T) {
@@ -309,14 +356,42 @@ func TestAServerThatSaysNothingIsGivenUp(t *testing.T) {
 	}
 	s.target = SSHTarget{Host: "127.0.0.1", Port: l.Addr().(*net.TCPAddr).Port, User: "u", KeyFile: s.path("user"), HostKey: s.read(t, "user.pub")}
 	x := s.executor(t, nil)
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	began := time.Now()
-	if o := x.Execute(ctx, sshJob(t, "true")); o.Err == nil || time.Since(began) > 2*time.Second {
-		t.Errorf("%+v after %v", o, time.Since(began))
+	for _, greeting := range []string{"", "SSH-2.0-OpenSSH_9.9\r\n"} {
+		s.stallsAfter(t, l, x, greeting)
+	}
+	job := sshJob(t, "true")
+	job.Timeout = 100 * time.Millisecond
+	if o := x.Execute(t.Context(), job); !o.TimedOut || o.Err != nil || o.Status != NoStatus {
+		t.Errorf("the job's own timeout: %+v", o)
 	}
 	l.Close()
-	if o := x.Execute(t.Context(), sshJob(t, "true")); o.Err == nil || !strings.Contains(o.Err.Error(), "reaching") {
+	if o := x.Execute(t.Context(), sshJob(t, "true")); !errors.Is(o.Err, syscall.ECONNREFUSED) || o.Status != NoStatus {
 		t.Errorf("a closed port: %+v", o)
+	}
+}
+
+// stallsAfter accepts one connection, greets, and says no more.
+func (s *sshServer) stallsAfter(t *testing.T, l net.Listener, x *SSH, greeting string) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	done := make(chan Outcome, 1)
+	go func() { done <- x.Execute(ctx, sshJob(t, "true")) }()
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte(greeting)); err != nil {
+		t.Fatal(err)
+	}
+	// The client's first words say that the handshake is under way.
+	if _, err := conn.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	revoked := errors.New("revoked")
+	began := time.Now()
+	cancel(revoked)
+	if o := <-done; !errors.Is(o.Err, revoked) || o.Status != NoStatus || time.Since(began) > 500*time.Millisecond {
+		t.Errorf("after %q: %+v after %v", greeting, o, time.Since(began))
 	}
 }
