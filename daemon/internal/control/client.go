@@ -142,7 +142,7 @@ func (c *Client) Explain(ctx context.Context, r ExplainRequest) (Explanation, er
 	return ask[Explanation](ctx, c, "explain", r)
 }
 
-// Call implements Daemon: output is written as it comes.
+// Call implements Daemon: output is written as it comes, one stream a frame.
 func (c *Client) Call(ctx context.Context, r CallRequest, stdout, stderr io.Writer) (CallResult, error) {
 	body, err := c.post(ctx, "call", r)
 	if err != nil {
@@ -164,10 +164,11 @@ func (c *Client) Call(ctx context.Context, r CallRequest, stdout, stderr io.Writ
 		case line.Result != nil:
 			return *line.Result, nil
 		}
-		if _, err := stdout.Write(line.Stdout); err != nil {
-			return CallResult{}, fmt.Errorf("writing output: %w", err)
+		to, output := stdout, line.Stdout
+		if len(output) == 0 {
+			to, output = stderr, line.Stderr
 		}
-		if _, err := stderr.Write(line.Stderr); err != nil {
+		if _, err := to.Write(output); err != nil {
 			return CallResult{}, fmt.Errorf("writing output: %w", err)
 		}
 	}

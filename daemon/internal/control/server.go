@@ -183,7 +183,8 @@ func writeError(w http.ResponseWriter, err error) {
 	_ = json.NewEncoder(w).Encode(newFailure(err)) // the caller may have gone
 }
 
-// frame is one line of a call's answer: output, then the result or an error.
+// frame is one line of a call's answer: output of one stream, then the result
+// or an error.
 type frame struct {
 	Stdout []byte      `json:"stdout,omitempty"`
 	Stderr []byte      `json:"stderr,omitempty"`
