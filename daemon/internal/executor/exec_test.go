@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -135,6 +136,21 @@ func TestACommandRunsAsTheIssuer(t *testing.T) {
 	o = e.Execute(t.Context(), Job{Argv: []string{"touch", filepath.Join(dir, "file")}, As: id})
 	if o.Status == 0 {
 		t.Error("nobody writes into root's folder")
+	}
+}
+
+func TestASignalTheDaemonIgnoresIsNotIgnoredByTheCommand(t *testing.T) {
+	const timerSignal, setDefault, setIgnored = 32, 0, 1 // one that os/signal does not reach
+	set := func(handler uintptr) {
+		action := [8]uintptr{handler}
+		if _, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, timerSignal, uintptr(unsafe.Pointer(&action)), 0, 8, 0, 0); errno != 0 {
+			t.Fatal(errno)
+		}
+	}
+	set(setIgnored)
+	defer set(setDefault)
+	if stdout, _, o := run(t, newExecutor(t, ExecConfig{}), "grep", "SigIgn", "/proc/self/status"); o.Err != nil || stdout != "SigIgn:\t0000000000000000\n" {
+		t.Errorf("%+v, %q", o, stdout)
 	}
 }
 

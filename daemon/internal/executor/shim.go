@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -92,6 +93,7 @@ func runShim() error {
 	// A terminal's or service manager's signals are for the daemon; the pipe
 	// tells the shim when to end. Notify, not Ignore, which would be inherited.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM)
+	restoreIgnored()
 	if err := closeOnExec(); err != nil {
 		return err
 	}
@@ -111,6 +113,23 @@ func runShim() error {
 		return err // the command dies by its parent-death signal
 	}
 	return watch(pid, control, o.Group)
+}
+
+// restoreIgnored gives signals that this process was started to ignore their
+// default action back, for the command inherits it. What the runtime handles it
+// restores itself when it forks; of the rest (32, say, where a parent used POSIX
+// timers) it knows nothing.
+func restoreIgnored() {
+	// The kernel's struct sigaction begins with the handler: 0 is the default,
+	// 1 ignores. It is no larger than this on any architecture.
+	var now, byDefault [8]uintptr
+	const maskBytes = 8
+	for number := uintptr(1); number <= 64; number++ {
+		_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, number, 0, uintptr(unsafe.Pointer(&now)), maskBytes, 0, 0)
+		if errno == 0 && now[0] == 1 {
+			unix.RawSyscall6(unix.SYS_RT_SIGACTION, number, uintptr(unsafe.Pointer(&byDefault)), 0, maskBytes, 0, 0)
+		}
+	}
 }
 
 // closeOnExec keeps every descriptor but the standard three from the command.
