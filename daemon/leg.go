@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -254,7 +255,7 @@ func (l *leg) Probe(ctx context.Context) error {
 
 // sendPing sends a PING; wait is closed by its PONG.
 func (l *leg) sendPing() (nonce [8]byte, wait chan struct{}, err error) {
-	if _, err := l.net.rand.Read(nonce[:]); err != nil {
+	if _, err := io.ReadFull(l.net.rand, nonce[:]); err != nil {
 		return nonce, nil, fmt.Errorf("drawing a nonce: %w", err)
 	}
 	challenge, err := l.net.core.Challenge(l.id)
