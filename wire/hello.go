@@ -71,6 +71,9 @@ func ParseHelloAck(body []byte) (HelloAck, error) {
 	if err := sized("an answer to hello", body, 2+n+3); err != nil {
 		return HelloAck{}, err
 	}
-	rest := body[2+n:]
-	return HelloAck{Address: string(body[2 : 2+n]), Sessions: binary.BigEndian.Uint16(rest), Legs: rest[2]}, nil
+	address, rest := string(body[2:2+n]), body[2+n:]
+	if address != "" && CheckAddress(address) != nil {
+		return HelloAck{}, fmt.Errorf("%w: the address in an answer to hello", ErrMessage)
+	}
+	return HelloAck{Address: address, Sessions: binary.BigEndian.Uint16(rest), Legs: rest[2]}, nil
 }

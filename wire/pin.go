@@ -32,10 +32,3 @@ func PinOf(cert *x509.Certificate) Pin { return sha256.Sum256(cert.RawSubjectPub
 
 // String is the form that ParsePin reads.
 func (p Pin) String() string { return pinPrefix + hex.EncodeToString(p[:]) }
-
-// Relay is how to reach one relay and know it. Address is host:port in lower
-// case; without a pin the relay's name is authenticated by certificate roots.
-type Relay struct {
-	Address string
-	Pin     *Pin
-}

@@ -96,5 +96,9 @@ func ParseRegisterAck(body []byte) (RegisterAck, error) {
 	if err := sized("an answer to a registration", body, 17); err != nil {
 		return RegisterAck{}, err
 	}
-	return RegisterAck{RID: RendezvousID(body[:16]), Status: RegisterStatus(body[16])}, nil
+	status := RegisterStatus(body[16])
+	if status > RegisterFull {
+		return RegisterAck{}, fmt.Errorf("%w: a registration answered with %d", ErrMessage, status)
+	}
+	return RegisterAck{RID: RendezvousID(body[:16]), Status: status}, nil
 }

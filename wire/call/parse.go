@@ -19,10 +19,14 @@ type reader struct {
 	err  error
 }
 
+// largestField is the size of the largest field of fixed size; nothing larger is
+// made up in place of what is missing.
+const largestField = 32
+
 func (r *reader) take(n int) []byte {
 	if r.err != nil || len(r.rest) < n {
 		r.err = ErrMalformed
-		return make([]byte, n)
+		return make([]byte, min(n, largestField))
 	}
 	taken := r.rest[:n]
 	r.rest = r.rest[n:]

@@ -110,7 +110,7 @@ func TestMalformedHandlesAreRefused(t *testing.T) {
 		}
 	}
 	for _, address := range []string{"", ":1", "host", "host:", "host:0", "host:65536", "host:01", "host:-1", "ho st:1", "Host:1", "host\n:1", strings.Repeat("a", 100) + ":1"} {
-		if CheckAddress(address) == nil {
+		if wire.CheckAddress(address) == nil {
 			t.Errorf("the address %q passes", address)
 		}
 	}

@@ -16,7 +16,6 @@ import (
 	"openscope/daemon/internal/catalog"
 	"openscope/daemon/internal/policy"
 	"openscope/wire"
-	"openscope/wire/handle"
 	"openscope/wire/term"
 )
 
@@ -101,7 +100,7 @@ func (f *initFlags) check(env *term.Env) (token string, err error) {
 		return "", term.Errorf(term.Usage, "--relay-pin needs --relay")
 	}
 	if f.relay != "" {
-		if err := handle.CheckAddress(strings.ToLower(f.relay)); err != nil {
+		if err := wire.CheckAddress(strings.ToLower(f.relay)); err != nil {
 			return "", term.Errorf(term.Usage, "--relay: %w", err)
 		}
 	}
