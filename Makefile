@@ -4,7 +4,7 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unk
 PROGRAMS := ./daemon/cmd/openscope ./relay/cmd/openscope-relay ./client/cmd/openscope-reflect-client
 STATIC   := CGO_ENABLED=0 GOOS=$(GOOS) GOARCH=$(GOARCH)
 
-.PHONY: help build test test-long fuzz demo fmt lint clean
+.PHONY: help build test test-long vectors fuzz demo fmt lint clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -19,6 +19,9 @@ test: ## everything that proves it; lists what was skipped, and why
 test-long: ## also what takes hours (build tag long), then 20 million inputs for each fuzz target
 	@.ci/test -tags=long -timeout=12h
 	@.ci/fuzz 20000000x
+
+vectors: ## writes testdata/vectors anew; make test says whether they have changed
+	@go test -count=1 -run OfTheVectors ./wire ./wire/handle ./wire/channel ./wire/call ./passport ./daemon/internal/audit -args -update
 
 fuzz: ## 200,000 inputs for each fuzz target
 	@.ci/fuzz 200000x

@@ -77,6 +77,8 @@ var arrows = []arrow{
 		"a thin main"},
 
 	{"bench", "", "", "tests only"},
+	{"bench/vectors", "", "",
+		"it is for the tests of both grounds, and so knows neither"},
 	{"bench/demo", "relay wire", "",
 		"it drives the programs as a person would; a relay in it is there to show what a relay sees"},
 }
@@ -111,7 +113,7 @@ var holders = []holder{
 		"flags are for programs"},
 	{"github.com/lmittmann/tint", "", "wire/term " + mains,
 		"packages are handed a logger"},
-	{"flag", "wire/term", mains + " bench/demo",
+	{"flag", "wire/term", mains + " bench/demo bench/vectors",
 		"flags are for programs"},
 	{module + "/wire/term", mains, "client daemon/internal/control",
 		"a package that speaks to a person is a program's, or next to it"},

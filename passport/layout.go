@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"time"
+	"unicode"
 )
 
 // The layout of passport/README.md §4: maps with small integer keys.
@@ -196,7 +197,7 @@ func printable(limit int, texts ...string) bool {
 			return false
 		}
 		for _, r := range s {
-			if r < 0x20 || r >= 0x7f && r < 0xa0 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
+			if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
 				return false
 			}
 		}

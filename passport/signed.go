@@ -60,7 +60,7 @@ func Sign(key ed25519.PrivateKey, p Passport) (Signed, error) {
 // the one canonical encoding of what they say, and only then returns it.
 func Verify(s Signed, public ed25519.PublicKey) (*Passport, error) {
 	if len(s) <= ed25519.SignatureSize || len(s) > MaxSigned || len(public) != ed25519.PublicKeySize {
-		return nil, fmt.Errorf("%w: %d bytes", ErrForged, len(s))
+		return nil, fmt.Errorf("%w: a size of %d bytes", ErrForged, len(s))
 	}
 	signature, body := s[:ed25519.SignatureSize], s[ed25519.SignatureSize:]
 	if !ed25519.Verify(public, signedBytes(body), signature) {
@@ -68,7 +68,7 @@ func Verify(s Signed, public ed25519.PublicKey) (*Passport, error) {
 	}
 	var w wirePassport
 	if err := decoder.Unmarshal(body, &w); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrForged, err)
+		return nil, fmt.Errorf("%w: it does not decode: %w", ErrForged, err)
 	}
 	again, err := encoder.Marshal(w)
 	if err != nil || !bytes.Equal(again, body) {

@@ -135,7 +135,7 @@ func (c *ClientConfig) verify(leg wire.Leg, th1 Transcript, f *fresh, m msg2) (*
 	}
 	fp := Fingerprint(says.key)
 	if subtle.ConstantTimeCompare(fp[:], c.Fingerprint[:]) != 1 {
-		return nil, ErrWrongDaemon
+		return nil, fmt.Errorf("%w: its fingerprint is another", ErrWrongDaemon)
 	}
 	if !ed25519.Verify(says.key, th1b.DaemonSignedBytes(m.enc, says.p2), says.signature) {
 		return nil, fmt.Errorf("%w: its signature is wrong", ErrWrongDaemon)

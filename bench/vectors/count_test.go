@@ -1,0 +1,37 @@
+package vectors
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// The files are a product: what is promised of them is held here.
+func TestThereAreTwoHundredCasesAndMostMustFail(t *testing.T) {
+	paths, err := filepath.Glob("../../testdata/vectors/*.json")
+	if err != nil || len(paths) < 13 {
+		t.Fatalf("%d files: %v", len(paths), err)
+	}
+	cases, failures := 0, 0
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var file File
+		if err := json.Unmarshal(text, &file); err != nil || file.About == "" || len(file.Cases) == 0 {
+			t.Errorf("%s: %d cases, about %q: %v", path, len(file.Cases), file.About, err)
+		}
+		for _, c := range file.Cases {
+			cases++
+			if c.Error != "" {
+				failures++
+			}
+		}
+	}
+	if cases < 200 || failures < 120 {
+		t.Errorf("%d cases, %d of them failures", cases, failures)
+	}
+	t.Logf("%d files, %d cases, %d of them failures", len(paths), cases, failures)
+}
