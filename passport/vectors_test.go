@@ -249,3 +249,14 @@ func describeSpec(spec Spec) vectors.Values {
 	}
 	return out
 }
+
+func TestAHostilePassportCostsLittle(t *testing.T) {
+	inputs := vectors.Load(t, root, "passport").Inputs(t, "signed", true)
+	public := testKey.Public().(ed25519.PublicKey)
+	most := vectors.HoldAllocations(t, inputs, 5, func(b []byte) { _, _ = Verify(b, public) })
+	// Signed by a daemon that has gone bad: the decoder sees it too.
+	most = max(most, vectors.HoldAllocations(t, inputs, 20, func(b []byte) { _, _ = Verify(resigned(b[min(len(b), 64):]), public) }))
+	specs := vectors.Load(t, root, "spec").Inputs(t, "text", false)
+	most = max(most, vectors.HoldAllocations(t, specs, 20, func(b []byte) { _, _ = ParseSpec(string(b)) }))
+	t.Logf("at most %d bytes beyond four times the input", most)
+}

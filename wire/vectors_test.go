@@ -204,3 +204,16 @@ func judgeProof(message []byte, exporter [32]byte, key []byte) error {
 	}
 	return nil
 }
+
+func TestAHostileRelayMessageCostsLittle(t *testing.T) {
+	inputs := vectors.Load(t, "..", "relay-message").Inputs(t, "message", true)
+	most := vectors.HoldAllocations(t, inputs, 20, func(b []byte) {
+		kind, body, err := ReadMessage(bytes.NewReader(b))
+		for _, m := range relayMessages() {
+			if err == nil && m.kind == kind {
+				_, _ = m.again(body)
+			}
+		}
+	})
+	t.Logf("at most %d bytes beyond four times the input", most)
+}

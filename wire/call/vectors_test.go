@@ -237,3 +237,11 @@ func judgeSignature(t *testing.T, in vectors.Values) (vectors.Values, error) {
 	}
 	return nil, nil
 }
+
+func TestAHostileBodyCostsLittle(t *testing.T) {
+	inputs := vectors.Load(t, root, "call").Inputs(t, "body", true)
+	for record, parse := range parsers {
+		most := vectors.HoldAllocations(t, inputs, 5, func(b []byte) { _, _ = parse(b) })
+		t.Logf("%s: at most %d bytes beyond four times the input", record, most)
+	}
+}

@@ -55,6 +55,22 @@ var (
 	ErrSpent = errors.New("the connection has carried all it may")
 )
 
+// smallRecord is how large a direction's buffer is until a larger record comes:
+// the handshake, and a connection that is idle, need no more.
+const smallRecord = recordHead + 4*padTo + tagSize
+
+// room is a buffer of n bytes for a record, the one there is if it is large
+// enough. There are two sizes, so that a direction allocates twice at most.
+func room(buf []byte, n int) []byte {
+	if n <= cap(buf) {
+		return buf[:n]
+	}
+	if n <= smallRecord {
+		return make([]byte, n, smallRecord)
+	}
+	return make([]byte, n, recordHead+maxRecord)
+}
+
 // direction is one direction's key and how far it has come. The nonce is the
 // IV xor the number of the record.
 type direction struct {
@@ -89,7 +105,7 @@ type tx struct {
 
 	mu  sync.Mutex // guards what is below
 	dir direction
-	buf [recordHead + maxRecord]byte
+	buf []byte
 }
 
 func newTx(leg wire.Leg, k recordKey) tx { return tx{leg: leg, dir: newDirection(k)} }
@@ -104,24 +120,29 @@ func (t *tx) write(typ Type, parts [][]byte) error {
 }
 
 func (t *tx) seal(typ Type, parts [][]byte) error {
-	plain := t.buf[recordHead:recordHead]
-	plain = append(plain, byte(typ), 0, 0)
+	size := plainHead
 	for _, part := range parts {
-		if len(plain)+len(part) > maxPlain {
-			return fmt.Errorf("%w: a body over %d bytes", ErrRecord, MaxBody)
-		}
-		plain = append(plain, part...)
+		size += len(part)
 	}
-	binary.BigEndian.PutUint16(plain[1:], uint16(len(plain)-plainHead))
-	padded := (len(plain) + padTo - 1) / padTo * padTo
-	clear(t.buf[recordHead+len(plain) : recordHead+padded])
-	plain = plain[:padded]
+	if size > maxPlain {
+		return fmt.Errorf("%w: a body over %d bytes", ErrRecord, MaxBody)
+	}
+	padded := (size + padTo - 1) / padTo * padTo
 	if err := t.dir.step(padded); err != nil {
 		return err
 	}
-	binary.BigEndian.PutUint16(t.buf[:], uint16(padded+tagSize))
-	sealed := t.dir.aead.Seal(plain[:0], t.dir.nonce[:], plain, t.buf[:recordHead])
-	_, err := t.leg.Write(t.buf[:recordHead+len(sealed)])
+	t.buf = room(t.buf, recordHead+padded+tagSize)
+	head, plain := t.buf[:recordHead], t.buf[recordHead:][:padded]
+	binary.BigEndian.PutUint16(head, uint16(padded+tagSize))
+	plain[0] = byte(typ)
+	binary.BigEndian.PutUint16(plain[1:], uint16(size-plainHead))
+	rest := plain[plainHead:]
+	for _, part := range parts {
+		rest = rest[copy(rest, part):]
+	}
+	clear(rest)
+	t.dir.aead.Seal(plain[:0], t.dir.nonce[:], plain, head)
+	_, err := t.leg.Write(t.buf)
 	return err
 }
 
@@ -141,9 +162,10 @@ type rx struct {
 	leg     wire.Leg
 	allowed func(first bool, t Type) bool
 
-	mu  sync.Mutex // guards what is below
-	dir direction
-	buf [recordHead + maxRecord]byte
+	mu   sync.Mutex // guards what is below
+	dir  direction
+	head [recordHead]byte
+	buf  []byte // of the record after its head
 }
 
 func newRx(leg wire.Leg, k recordKey, r role) rx {
@@ -192,15 +214,15 @@ func (r *rx) read() (Type, []byte, error) {
 
 // open reads one record: its length is checked before anything is read of it.
 func (r *rx) open() (Type, []byte, error) {
-	if _, err := io.ReadFull(r.leg, r.buf[:recordHead]); err != nil {
+	if _, err := io.ReadFull(r.leg, r.head[:]); err != nil {
 		return 0, nil, err // EOF between records is the caller's to judge
 	}
-	size := int(binary.BigEndian.Uint16(r.buf[:]))
+	size := int(binary.BigEndian.Uint16(r.head[:]))
 	if size < minRecord || size > maxRecord || (size-tagSize)%padTo != 0 {
 		return 0, nil, fmt.Errorf("%w: a length of %d", ErrRecord, size)
 	}
-	sealed := r.buf[recordHead : recordHead+size]
-	if _, err := io.ReadFull(r.leg, sealed); err != nil {
+	r.buf = room(r.buf, size)
+	if _, err := io.ReadFull(r.leg, r.buf); err != nil {
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
@@ -210,7 +232,7 @@ func (r *rx) open() (Type, []byte, error) {
 	if err := r.dir.step(size - tagSize); err != nil {
 		return 0, nil, err
 	}
-	plain, err := r.dir.aead.Open(sealed[:0], r.dir.nonce[:], sealed, r.buf[:recordHead])
+	plain, err := r.dir.aead.Open(r.buf[:0], r.dir.nonce[:], r.buf, r.head[:])
 	if err != nil {
 		return 0, nil, fmt.Errorf("%w: it does not open", ErrRecord)
 	}

@@ -155,7 +155,7 @@ type daemonLies struct {
 }
 
 // daemonSays is msg2 and READY, as answers to the fixed client.
-func (f *fixed) daemonSays(t *testing.T, lie daemonLies) []byte {
+func (f *fixed) daemonSays(t testing.TB, lie daemonLies) []byte {
 	t.Helper()
 	c := f.client()
 	begun, err := c.begin(f.th0(f.rid))
@@ -180,7 +180,7 @@ func (f *fixed) daemonSays(t *testing.T, lie daemonLies) []byte {
 }
 
 // msg2 answers msg1; the connection writes into memory.
-func (f *fixed) msg2(t *testing.T, msg1 []byte, lie daemonLies) ([]byte, *Conn) {
+func (f *fixed) msg2(t testing.TB, msg1 []byte, lie daemonLies) ([]byte, *Conn) {
 	t.Helper()
 	cfg := f.server()
 	if lie.keys != nil {
@@ -246,7 +246,7 @@ type clientLies struct {
 }
 
 // clientSays is msg1 and FINISHED, to the fixed daemon.
-func (f *fixed) clientSays(t *testing.T, lie clientLies) []byte {
+func (f *fixed) clientSays(t testing.TB, lie clientLies) []byte {
 	t.Helper()
 	cfg := f.client()
 	if lie.keys != nil {
@@ -814,4 +814,34 @@ func judgeRecords(t *testing.T, in vectors.Values) (vectors.Values, error) {
 		}
 		out[fmt.Sprint(i)] = fmt.Sprintf("%d %x", kind, body)
 	}
+}
+
+// Both ends spend the cost of a handshake on whoever has S, and little on
+// anybody else; a connection's two buffers are 33 KiB.
+func TestAHostilePeerCostsLittle(t *testing.T) {
+	file := vectors.Load(t, root, "handshake")
+	for _, mode := range []Mode{Sealed, Bearer} {
+		f := newFixed(mode)
+		most := vectors.HoldAllocations(t, file.Inputs(t, "from_client", true), 5, func(b []byte) {
+			cfg := f.server()
+			cfg.Authority = &vectorAuthority{fixed: f}
+			_, _ = Daemon(t.Context(), &memoryLeg{Reader: bytes.NewReader(b)}, cfg)
+		})
+		t.Logf("mode %d: a daemon, at most %d bytes beyond four times the input", mode, most)
+		most = vectors.HoldAllocations(t, file.Inputs(t, "from_daemon", true), 5, func(b []byte) {
+			_, _ = Client(t.Context(), &memoryLeg{Reader: bytes.NewReader(b)}, f.client())
+		})
+		t.Logf("mode %d: a client, at most %d bytes beyond four times the input", mode, most)
+	}
+	inputs := vectors.Load(t, root, "record").Inputs(t, "stream", true)
+	most := vectors.HoldAllocations(t, inputs, 20, func(b []byte) {
+		r := newRx(&memoryLeg{Reader: bytes.NewReader(b)}, recordKey{fill(0x4b, 32), fill(0x1f, 12)}, daemonRole)
+		r.dir.count = 1
+		for {
+			if _, _, err := r.read(); err != nil {
+				return
+			}
+		}
+	})
+	t.Logf("records: at most %d bytes beyond four times the input", most)
 }

@@ -279,3 +279,11 @@ func TestFingerprintsOfTheVectorsAreWords(t *testing.T) {
 		return vectors.Values{"fp": vectors.Hex(fp[:]), "words": strings.Join(FingerprintWords(fp), " ")}, nil
 	}, nil)
 }
+
+func TestAHostileHandleCostsLittle(t *testing.T) {
+	inputs := vectors.Load(t, root, "handle").Inputs(t, "text", false)
+	most := vectors.HoldAllocations(t, inputs, 20, func(b []byte) { _, _ = Parse(string(b)) })
+	keys := vectors.Load(t, root, "recipient-key").Inputs(t, "public_text", false)
+	most = max(most, vectors.HoldAllocations(t, keys, 20, func(b []byte) { _, _ = ParseRecipientKey(string(b)) }))
+	t.Logf("at most %d bytes beyond four times the input", most)
+}

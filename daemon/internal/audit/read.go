@@ -63,7 +63,7 @@ func Verify(r io.Reader) (Report, error) {
 // or the reader's own.
 func Read(r io.Reader) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		lines := bufio.NewReaderSize(r, 64<<10)
+		lines := bufio.NewReaderSize(r, 16<<10)
 		for number := 1; ; number++ {
 			line, err := readLine(lines)
 			if errors.Is(err, io.EOF) {

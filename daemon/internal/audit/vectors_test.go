@@ -131,3 +131,9 @@ func judgeLog(_ *testing.T, in vectors.Values) (vectors.Values, error) {
 	}
 	return vectors.Values{"entries": fmt.Sprint(report.Entries), "head": vectors.Hex(report.Head[:]), "torn": fmt.Sprint(report.Torn)}, nil
 }
+
+func TestAHostileLogCostsLittle(t *testing.T) {
+	inputs := vectors.Load(t, "../../..", "audit").Inputs(t, "log", false)
+	most := vectors.HoldAllocations(t, inputs, 10, func(b []byte) { _, _ = Verify(bytes.NewReader(b)) })
+	t.Logf("at most %d bytes beyond four times the input", most)
+}

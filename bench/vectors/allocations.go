@@ -1,0 +1,98 @@
+package vectors
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+)
+
+// Load reads a published file, for tests that want its inputs.
+func Load(t testing.TB, root, name string) File {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, "testdata", "vectors", name+".json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file File
+	if err := json.Unmarshal(text, &file); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// Inputs are the values of that name in all cases, as bytes: in hex or as text.
+func (f File) Inputs(t testing.TB, name string, inHex bool) [][]byte {
+	t.Helper()
+	var inputs [][]byte
+	for _, c := range f.Cases {
+		switch value, ok := c.In[name]; {
+		case !ok:
+		case inHex:
+			inputs = append(inputs, c.In.Bytes(t, name))
+		default:
+			inputs = append(inputs, []byte(value))
+		}
+	}
+	if len(inputs) == 0 {
+		t.Fatalf("no case has a value %q", name)
+	}
+	return inputs
+}
+
+// HoldAllocations fails where parsing a hostile input of n bytes allocates more
+// than 4n + 64 KiB beyond what an empty one does: for the inputs, and for many
+// changed ones. It returns the most that was seen beyond 4n, in bytes.
+func HoldAllocations(t *testing.T, inputs [][]byte, changes int, parse func([]byte)) int64 {
+	t.Helper()
+	parse(nil) // what is made once
+	own := allocated(func() { parse(nil) })
+	r := rand.New(rand.NewPCG(uint64(len(inputs)), 7))
+	most := int64(-1 << 62)
+	hold := func(input []byte) {
+		beyond := allocated(func() { parse(input) }) - own - 4*int64(len(input))
+		if beyond > 64<<10 { // what else runs in this process counts too: once more
+			beyond = allocated(func() { parse(input) }) - own - 4*int64(len(input))
+		}
+		if beyond > 64<<10 {
+			t.Errorf("%d bytes allocate %d beyond four times their size: %.40x", len(input), beyond, input)
+		}
+		most = max(most, beyond)
+	}
+	for _, input := range inputs {
+		hold(input)
+		for range changes {
+			hold(changed(r, input))
+		}
+	}
+	return most
+}
+
+func allocated(f func()) int64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return int64(after.TotalAlloc - before.TotalAlloc)
+}
+
+// changed is the input with a few bytes changed to what parsers find hard, or
+// cut, or longer.
+func changed(r *rand.Rand, input []byte) []byte {
+	out := append([]byte(nil), input...)
+	for range 1 + r.IntN(4) {
+		if len(out) == 0 {
+			break
+		}
+		out[r.IntN(len(out))] = []byte{0, 1, 0x7f, 0x80, 0xff, 0x9b, 0xbf, byte(r.IntN(256))}[r.IntN(8)]
+	}
+	switch r.IntN(4) {
+	case 0:
+		return out[:r.IntN(len(out)+1)]
+	case 1:
+		return append(out, out[:r.IntN(len(out)+1)]...)
+	}
+	return out
+}
