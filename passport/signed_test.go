@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
+
+	"openscope/bench/vectors"
 )
 
 var (
@@ -137,6 +139,9 @@ func TestAPassportFitsIntoARecord(t *testing.T) {
 }
 
 func FuzzVerify(f *testing.F) {
+	for _, s := range vectors.Load(f, root, "passport").Inputs(f, "signed", true) {
+		f.Add(s[min(len(s), ed25519.SignatureSize):])
+	}
 	f.Add([]byte(signed(f, testPassport()))[ed25519.SignatureSize:])
 	f.Add([]byte(signed(f, Passport{Subject: testSubject}))[ed25519.SignatureSize:])
 	f.Fuzz(func(t *testing.T, body []byte) {

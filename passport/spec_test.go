@@ -5,6 +5,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"openscope/bench/vectors"
 )
 
 func TestSpecsMeanWhatTheManualSays(t *testing.T) {
@@ -48,6 +50,9 @@ func TestMalformedSpecsAreRefused(t *testing.T) {
 }
 
 func FuzzParseSpec(f *testing.F) {
+	for _, text := range vectors.Load(f, root, "spec").Inputs(f, "text", false) {
+		f.Add(string(text))
+	}
 	for _, seed := range []string{
 		"app.verb", "app.verb:a=1|2,b=1..9,c^=x", `app.verb:a="x,\"|\\"`, "app.verb:a=-9223372036854775808..9223372036854775807",
 	} {

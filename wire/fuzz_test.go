@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"openscope/bench/vectors"
 )
 
 // relayMessage parses a body of one type and writes it again.
@@ -136,6 +138,9 @@ func TestPrefaceShowsPeopleNothingUnprintable(t *testing.T) {
 // FuzzReadMessage: whatever comes, no panic; what is read is written again as
 // it was; and no more than a message's bound is held or consumed.
 func FuzzReadMessage(f *testing.F) {
+	for _, message := range vectors.Load(f, "..", "relay-message").Inputs(f, "message", true) {
+		f.Add(message)
+	}
 	for _, m := range relayMessages() {
 		f.Add(m.honest)
 		f.Add(m.honest[:len(m.honest)-1])

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"openscope/bench/vectors"
 	"openscope/wire"
 )
 
@@ -122,6 +123,11 @@ func TestBodiesOutOfBoundsAreRefused(t *testing.T) {
 func FuzzBodies(f *testing.F) {
 	for i, c := range codecs {
 		f.Add(byte(i), c.append(c.sample))
+	}
+	for i := range codecs {
+		for _, body := range vectors.Load(f, root, "call").Inputs(f, "body", true) {
+			f.Add(byte(i), body)
+		}
 	}
 	f.Fuzz(func(t *testing.T, which byte, body []byte) {
 		c := codecs[int(which)%len(codecs)]

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"openscope/bench/vectors"
 	"openscope/wire"
 )
 
@@ -36,6 +37,10 @@ func (c *chunked) Read(p []byte) (int, error) {
 // honest one is accepted. remac has the input pass the first check, which keeps
 // strangers from everything behind it.
 func FuzzDaemon(f *testing.F) {
+	file := vectors.Load(f, root, "handshake")
+	for i, said := range file.Inputs(f, "from_client", true) {
+		f.Add(byte(i), said, []byte{128}, i%2 == 0)
+	}
 	for _, mode := range []Mode{Sealed, Bearer} {
 		said := newFixed(mode).fuzzClient(f)
 		f.Add(byte(mode), said, []byte{255}, false)
@@ -77,6 +82,10 @@ func (f *fixed) fuzzClient(t testing.TB) []byte {
 // FuzzClient (F4): a hostile daemon that knows S says what it likes, also under
 // the right keys, and is believed only when it is the honest one.
 func FuzzClient(f *testing.F) {
+	file := vectors.Load(f, root, "handshake")
+	for i, said := range file.Inputs(f, "from_daemon", true) {
+		f.Add(byte(i), said, []byte{128}, []byte(nil), false)
+	}
 	for _, mode := range []Mode{Sealed, Bearer} {
 		fix := newFixed(mode)
 		said := fix.daemonSays(f, daemonLies{})

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"openscope/bench/vectors"
 	"openscope/wire"
 )
 
@@ -117,6 +118,9 @@ func TestMalformedHandlesAreRefused(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
+	for _, text := range vectors.Load(f, root, "handle").Inputs(f, "text", false) {
+		f.Add(string(text))
+	}
 	for _, h := range testHandles() {
 		f.Add(h.Text())
 	}

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"openscope/bench/vectors"
 )
 
 const lineCount = 200
@@ -224,6 +226,9 @@ func TestWhatIsReadIsWhatWasWritten(t *testing.T) {
 }
 
 func FuzzVerify(f *testing.F) {
+	for _, log := range vectors.Load(f, "../../..", "audit").Inputs(f, "log", false) {
+		f.Add(log)
+	}
 	cfg := testConfig()
 	var lines []byte
 	var prev [32]byte

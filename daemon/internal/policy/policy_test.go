@@ -327,3 +327,19 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func FuzzParseRecipients(f *testing.F) {
+	f.Add(string(StarterRecipients))
+	f.Add("recipients:\n  v: {key: osk1, note: n}\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		known, err := ParseRecipients("recipients.yaml", []byte(text))
+		if err != nil && strings.Contains(err.Error(), "\n") {
+			t.Fatalf("an error of several lines: %q", err)
+		}
+		for alias := range known {
+			if err != nil || strings.ContainsAny(alias, "\n\x1b /") {
+				t.Fatalf("%q is an alias, %v: %q", alias, err, text)
+			}
+		}
+	})
+}
