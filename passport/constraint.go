@@ -81,6 +81,56 @@ func (c Constraint) Intersect(o Constraint) (Constraint, bool) {
 	return Constraint{}, false
 }
 
+// overlaps reports whether a range and a prefix, whose intersection cannot be
+// written, have a value in common.
+func (c Constraint) overlaps(o Constraint) bool {
+	switch {
+	case c.Range != nil && o.Prefix != "":
+		return c.Range.hasPrefix(o.Prefix)
+	case c.Prefix != "" && o.Range != nil:
+		return o.Range.hasPrefix(c.Prefix)
+	}
+	return false
+}
+
+// hasPrefix reports whether an integer of the range, written canonically, begins
+// with the prefix.
+func (r Range) hasPrefix(prefix string) bool {
+	digits, negative := strings.CutPrefix(prefix, "-")
+	switch {
+	case !negative:
+		return r.Hi >= 0 && digitsBegin(digits, uint64(max(r.Lo, 0)), uint64(r.Hi))
+	case r.Lo >= 0:
+		return false
+	}
+	return digits == "" || digitsBegin(digits, magnitude(min(r.Hi, -1)), magnitude(r.Lo))
+}
+
+// magnitude is that of a negative number, the smallest included.
+func magnitude(n int64) uint64 { return uint64(-(n + 1)) + 1 }
+
+// digitsBegin reports whether a number from lo to hi, of which none is over
+// 2^63, begins with the digits.
+func digitsBegin(digits string, lo, hi uint64) bool {
+	n, err := strconv.ParseUint(digits, 10, 64)
+	if err != nil || strconv.FormatUint(n, 10) != digits {
+		return false
+	}
+	if n == 0 {
+		return lo == 0
+	}
+	// Those are n, n0 to n9, n00 to n99, …
+	for first, last := n, n; first <= hi; first, last = first*10, last*10+9 {
+		if last >= lo {
+			return true
+		}
+		if first > hi/10 {
+			break
+		}
+	}
+	return false
+}
+
 func filtered(set []string, by Constraint) (Constraint, bool) {
 	var left []string
 	for _, v := range set {

@@ -1,6 +1,7 @@
 package passport
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -58,28 +59,32 @@ func (g Grant) Narrow(specs []Spec, limits Limits) (Grant, error) {
 // narrowVerb narrows every alternative of the verb and keeps those of which
 // something is left.
 func (g Grant) narrowVerb(spec Spec) ([]Verb, error) {
-	var kept []Verb
+	var whole, kept []Verb
 	outside := error(&OutsideError{Verb: spec.Verb, Nearest: nearest(spec.Verb, g.names())})
 	for _, v := range g.Verbs {
 		if v.Name != spec.Verb {
 			continue
 		}
 		narrowed, err := v.narrow(spec.Params)
+		if errors.Is(err, ErrSpec) {
+			return nil, err
+		}
 		if err != nil {
 			outside = err
 			continue
 		}
-		kept = append(kept, narrowed)
+		whole, kept = append(whole, v), append(kept, narrowed)
 	}
 	if len(kept) == 0 {
 		return nil, outside
 	}
-	if err := covered(spec, kept); err != nil {
+	if err := covered(spec, whole); err != nil {
 		return nil, err
 	}
 	return kept, nil
 }
 
+// narrow is what is left of the verb: an *OutsideError where nothing is.
 func (v Verb) narrow(by map[string]Constraint) (Verb, error) {
 	for name := range by {
 		if !slices.ContainsFunc(v.Params, func(p Param) bool { return p.Name == name }) {
@@ -87,6 +92,7 @@ func (v Verb) narrow(by map[string]Constraint) (Verb, error) {
 		}
 	}
 	params := make([]Param, len(v.Params))
+	var unwritten error
 	for i, p := range v.Params {
 		params[i] = p
 		want, ok := by[p.Name]
@@ -94,13 +100,41 @@ func (v Verb) narrow(by map[string]Constraint) (Verb, error) {
 			continue
 		}
 		both, ok := p.Allowed.Intersect(want)
-		if !ok || want.exceeds(p.Allowed) {
-			return v, outsideValue(v.Name, p, want)
+		switch {
+		case !ok && p.Allowed.overlaps(want):
+			unwritten = fmt.Errorf("%w: %s: %s=%s cannot be narrowed to %s: name the values", ErrSpec, v.Name, p.Name, p.Allowed, want)
+		case !ok:
+			return v, outsideValue(v.Name, p, want) // nothing is left, whatever else is asked
 		}
 		params[i].Allowed = both
 	}
 	v.Params = params
-	return v, nil
+	return v, unwritten
+}
+
+// covered holds what is asked for to its word, or the issuer would believe to
+// share what is not: each value of a set must be inside one of the alternatives,
+// and a range or a prefix must not reach beyond all that are of its own kind.
+func covered(spec Spec, alternatives []Verb) error {
+	for name, want := range spec.Params {
+		inside := func(c Constraint, by func(granted Constraint) bool) error {
+			for _, v := range alternatives {
+				if by(paramOf(v, name).Allowed) {
+					return nil
+				}
+			}
+			return outsideValue(spec.Verb, paramOf(alternatives[0], name), c)
+		}
+		for _, value := range want.Set {
+			if err := inside(OneOf(value), func(granted Constraint) bool { return granted.Allows(value) }); err != nil {
+				return err
+			}
+		}
+		if err := inside(want, func(granted Constraint) bool { return !want.exceeds(granted) }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // exceeds reports whether a range or a prefix asks for more than a grant of its
@@ -109,22 +143,6 @@ func (v Verb) narrow(by map[string]Constraint) (Verb, error) {
 func (c Constraint) exceeds(granted Constraint) bool {
 	sameKind := c.Range != nil && granted.Range != nil || c.Prefix != "" && granted.Prefix != ""
 	return sameKind && !c.Within(granted)
-}
-
-// covered holds a set of values to its word: each must be inside one of the
-// alternatives, or the issuer would believe to share what is not.
-func covered(spec Spec, kept []Verb) error {
-	for name, want := range spec.Params {
-		for _, value := range want.Set {
-			inside := slices.ContainsFunc(kept, func(v Verb) bool {
-				return slices.ContainsFunc(v.Params, func(p Param) bool { return p.Name == name && p.Allowed.Allows(value) })
-			})
-			if !inside {
-				return outsideValue(spec.Verb, paramOf(kept[0], name), OneOf(value))
-			}
-		}
-	}
-	return nil
 }
 
 func paramOf(v Verb, name string) Param {

@@ -3,9 +3,12 @@ package passport
 import (
 	"errors"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -313,5 +316,60 @@ func TestLimitsOnlyFall(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(n.Limits, c.want) {
 			t.Errorf("asked for %+v: %+v (%v), want %+v", c.ask, n.Limits, err, c.want)
 		}
+	}
+}
+
+func TestARangeAndAPrefixOverlapWhereAValueIsInBoth(t *testing.T) {
+	check := func(r Range, prefix string, want bool) {
+		t.Helper()
+		if got := Between(r.Lo, r.Hi).overlaps(StartsWith(prefix)); got != want {
+			t.Errorf("%d..%d and ^%s: %v", r.Lo, r.Hi, prefix, got)
+		}
+		if got := StartsWith(prefix).overlaps(Between(r.Lo, r.Hi)); got != want {
+			t.Errorf("^%s and %d..%d: %v", prefix, r.Lo, r.Hi, got)
+		}
+	}
+	prefixes := []string{"0", "1", "2", "9", "10", "12", "99", "100", "01", "-", "-0", "-1", "-9", "-12", "-01", "x", "1x", "--1", "+1", " 1"}
+	for lo := int64(-125); lo <= 125; lo += 3 {
+		for hi := lo; hi <= 125; hi += 4 {
+			for _, prefix := range prefixes {
+				found := false
+				for n := lo; n <= hi && !found; n++ {
+					found = strings.HasPrefix(strconv.FormatInt(n, 10), prefix)
+				}
+				check(Range{lo, hi}, prefix, found)
+			}
+		}
+	}
+	all := Range{math.MinInt64, math.MaxInt64}
+	for prefix, want := range map[string]bool{
+		"9223372036854775807": true, "9223372036854775808": false, "-9223372036854775808": true, "-9223372036854775809": false,
+		"922337203685477580": true, "99999999999999999999": false, "-92233720368547758080": false,
+	} {
+		check(all, prefix, want)
+	}
+}
+
+// What cannot be written is an error, also where another alternative could be
+// narrowed: the issuer asked for both.
+func TestAnIntersectionThatCannotBeWrittenIsAnError(t *testing.T) {
+	verb := func(c Constraint) Verb {
+		return Verb{Name: "app.a", Class: Read, Params: []Param{{Name: "p", Type: "string", Allowed: c}}}
+	}
+	narrow := func(c Constraint, alternatives ...Verb) error {
+		_, err := Grant{Verbs: alternatives}.Narrow([]Spec{{Verb: "app.a", Params: map[string]Constraint{"p": c}}}, Limits{})
+		return err
+	}
+	if err := narrow(StartsWith("1"), verb(Between(12, 23)), verb(AnyValue())); !errors.Is(err, ErrSpec) || !strings.Contains(err.Error(), "12..23") {
+		t.Errorf("a prefix of a range, and of anything: %v", err)
+	}
+	if err := narrow(StartsWith("web-"), verb(Between(12, 23)), verb(AnyValue())); err != nil {
+		t.Errorf("a prefix that no number has: %v", err)
+	}
+	if err := narrow(Between(8, 15), verb(Between(1, 10)), verb(Between(5, 20))); err != nil {
+		t.Errorf("a range inside one of two: %v", err)
+	}
+	if err := narrow(Between(8, 25), verb(Between(1, 10)), verb(Between(5, 20))); err == nil {
+		t.Error("a range beyond both passes")
 	}
 }
