@@ -4,7 +4,7 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unk
 PROGRAMS := ./daemon/cmd/openscope ./relay/cmd/openscope-relay ./client/cmd/openscope-reflect-client
 STATIC   := CGO_ENABLED=0 GOOS=$(GOOS) GOARCH=$(GOARCH)
 
-.PHONY: help build test test-long vectors fuzz demo fmt lint clean
+.PHONY: help build test test-long vectors fuzz cover demo fmt lint clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -29,6 +29,9 @@ fuzz: ## 200,000 inputs for each fuzz target
 demo: build ## all of it for real on this machine, in about a minute
 	@.ci/install sshd=openssh-server
 	@go run ./bench/demo
+
+cover: ## fails where the tests of passport or wire reach less than 90 % of it
+	@.ci/cover 90
 
 fmt: ## formats the code
 	@gofmt -l -w .
