@@ -3,10 +3,10 @@ package passport
 import (
 	"crypto/ed25519"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 	"unicode"
+	"unicode/utf8"
 )
 
 // The layout of passport/README.md §4: maps with small integer keys.
@@ -62,6 +62,8 @@ const (
 	maxVerbs   = 128
 	maxSummary = 200
 	maxString  = 256
+	maxValue   = 4096
+	maxTime    = 253_402_300_799 // the last second of the year 9999: beyond it RFC 3339 has no name
 )
 
 func toWire(p Passport) wirePassport {
@@ -106,6 +108,11 @@ func fromWire(w wirePassport) (*Passport, error) {
 	if w.Version != version || len(w.Session) != 16 || len(w.Daemon) != 32 ||
 		len(w.Subject) != ed25519.PublicKeySize || len(w.Verbs) > maxVerbs {
 		return nil, fmt.Errorf("%w: a field has the wrong size or version", ErrForged)
+	}
+	for _, t := range []int64{w.NotBefore, w.Expires, w.Until} {
+		if t < 0 || t > maxTime {
+			return nil, fmt.Errorf("%w: a time is out of range", ErrForged)
+		}
 	}
 	p := &Passport{
 		Session: [16]byte(w.Session), Daemon: [32]byte(w.Daemon), Issuer: w.Issuer, Recipient: w.Recipient,
@@ -168,7 +175,11 @@ func fromWireParam(w wireParam) (Param, error) {
 	default:
 		return Param{}, fmt.Errorf("%w: a parameter's bounds are malformed", ErrForged)
 	}
-	if !isName(w.Name) || !printable(maxSummary, w.Summary, w.Type) {
+	values := append([]string{w.Prefix}, w.Set...)
+	if w.Default != nil {
+		values = append(values, *w.Default)
+	}
+	if !isName(w.Name) || !printable(maxSummary, w.Summary, w.Type) || !printable(maxValue, values...) {
 		return Param{}, fmt.Errorf("%w: a parameter is malformed", ErrForged)
 	}
 	return p, nil
@@ -193,7 +204,7 @@ func clip(s string, n int) string {
 // they will be shown to people, and to their agents.
 func printable(limit int, texts ...string) bool {
 	for _, s := range texts {
-		if len(s) > limit || len(s) > math.MaxUint16 {
+		if len(s) > limit || !utf8.ValidString(s) {
 			return false
 		}
 		for _, r := range s {

@@ -44,14 +44,18 @@ const label = "openscope/1 passport"
 // version is that of the layout of passport/README.md §4.
 const version = 1
 
-// Sign encodes the passport canonically and signs it.
+// Sign encodes the passport canonically and signs it, if Verify would take it.
 func Sign(key ed25519.PrivateKey, p Passport) (Signed, error) {
-	body, err := encoder.Marshal(toWire(p))
+	w := toWire(p)
+	body, err := encoder.Marshal(w)
 	if err != nil {
 		return nil, fmt.Errorf("encoding a passport: %w", err)
 	}
-	if len(body)+ed25519.SignatureSize > MaxSigned {
+	if len(body)+ed25519.SignatureSize > MaxSigned || len(p.Grant.Verbs) > maxVerbs {
 		return nil, ErrTooLarge
+	}
+	if _, err := fromWire(w); err != nil {
+		return nil, fmt.Errorf("signing what nobody would accept: %w", err)
 	}
 	return append(Signed(ed25519.Sign(key, signedBytes(body))), body...), nil
 }

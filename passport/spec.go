@@ -25,6 +25,9 @@ func ParseSpec(text string) (Spec, error) {
 	if len(text) > maxSpec {
 		return Spec{}, fmt.Errorf("%w: longer than %d characters", ErrSpec, maxSpec)
 	}
+	if !printable(maxSpec, text) {
+		return Spec{}, fmt.Errorf("%w: it has a character that does not print", ErrSpec)
+	}
 	verb, rest, more := strings.Cut(text, ":")
 	if !isVerbName(verb) {
 		return Spec{}, fmt.Errorf("%w: %.100q is not app.verb", ErrSpec, verb)

@@ -43,6 +43,11 @@ func signedVector() Passport {
 	}
 }
 
+// emptyPassport has nothing in it but whom it is for.
+func emptyPassport() Passport {
+	return Passport{Subject: testSubject, NotBefore: time.Unix(0, 0).UTC(), Expires: time.Unix(0, 0).UTC()}
+}
+
 // bodyOf is a passport's body as a map that can be edited.
 func bodyOf(t *testing.T) map[uint64]any {
 	t.Helper()
@@ -111,7 +116,7 @@ func TestPassportsAreThoseOfTheVectors(t *testing.T) {
 		return body(fields)
 	}
 	add("", "every kind of constraint", resigned(body(bodyOf(t))), public)
-	add("", "nothing in it", signed(t, Passport{Subject: testSubject}), public)
+	add("", "nothing in it", signed(t, emptyPassport()), public)
 	add("", "a bearer's, without an alias", resigned(edited(func(m map[uint64]any) { m[5] = "" })), public)
 
 	honest := resigned(body(bodyOf(t)))
@@ -196,6 +201,14 @@ func TestPassportsAreThoseOfTheVectors(t *testing.T) {
 	param("set", "a set out of order", 2, func(p map[any]any) { p[uint64(7)] = []string{"web", "api"} })
 	param("set", "a set with a value twice", 2, func(p map[any]any) { p[uint64(7)] = []string{"api", "api"} })
 	param("parameter", "a name in upper case", 3, func(p map[any]any) { p[uint64(1)] = "zZ" })
+	param("parameter", "a prefix with an escape", 0, func(p map[any]any) { p[uint64(10)] = "\x1b[2J" })
+	param("parameter", "a default with a newline", 1, func(p map[any]any) { p[uint64(5)] = "1\n" })
+	param("parameter", "a value with an escape", 2, func(p map[any]any) { p[uint64(7)] = []string{"a\x1bb"} })
+	param("parameter", "a value turned around", 2, func(p map[any]any) { p[uint64(7)] = []string{"a\u202eb"} })
+	param("parameter", "a value of 4,097 bytes", 2, func(p map[any]any) { p[uint64(7)] = []string{strings.Repeat("x", 4097)} })
+	bad("time", "not before 1970", edited(func(m map[uint64]any) { m[8] = int64(-1) }))
+	bad("time", "an end in the year 10,000", edited(func(m map[uint64]any) { m[9] = int64(253_402_300_800) }))
+	bad("time", "until the year 36,812", edited(func(m map[uint64]any) { m[14] = int64(1) << 40 }))
 	param("parameter", "a summary with an escape", 0, func(p map[any]any) { p[uint64(3)] = "\x1b]0;x\a" })
 	vectors.Check(t, root, "passport", file, func(t *testing.T, in vectors.Values) (vectors.Values, error) {
 		p, err := Verify(Signed(in.Bytes(t, "signed")), in.Bytes(t, "key"))
@@ -206,7 +219,7 @@ func TestPassportsAreThoseOfTheVectors(t *testing.T) {
 	}, vectors.Classes{
 		"signature": "the signature is wrong", "size": "a size of", "canonical": "not canonical", "CBOR": "does not decode",
 		"field": "wrong size or version", "name": "name is too long", "verb": "a verb is malformed", "order": "parameters are not", "set": "a set is",
-		"bounds": "bounds are malformed", "parameter": "a parameter is malformed",
+		"bounds": "bounds are malformed", "parameter": "a parameter is malformed", "time": "a time is out of range",
 	})
 }
 
@@ -227,7 +240,7 @@ func TestSpecsAreThoseOfTheVectors(t *testing.T) {
 	bad := []string{
 		"", "verb", "app.", ".verb", "app.verb.more", "App.verb", "app.vérb", "app verb", "1app.verb", "app.verb:", "app.verb:a", "app.verb:=1",
 		"app.verb:a=", "app.verb:a=1,", "app.verb:a=1,,b=2", "app.verb:a=1,a=2", "app.verb:a=1|", "app.verb:a=|1", "app.verb:a^", "app.verb:a^=",
-		"app.verb:a^1", "app.verb:A=1", "app.verb:a=5..1", `app.verb:a="x`, `app.verb:a="x"y`, `app.verb:a=x"y"`, `app.verb:a=x\y`, `app.verb:a="\n"`,
+		"app.verb:a^1", "app.verb:A=1", "app.verb:a=5..1", `app.verb:a="x`, `app.verb:a="x"y`, `app.verb:a=x"y"`, `app.verb:a=x\y`, `app.verb:a="\n"`, "app.verb:a=x\ny", "app.verb:a=\u202ex",
 		"app.verb:a=" + strings.Repeat("x|", 64) + "x", "app.verb:a=" + strings.Repeat("x", 4096),
 	}
 	for i, text := range bad {

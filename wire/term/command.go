@@ -2,7 +2,6 @@ package term
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -203,7 +202,7 @@ func (c *Command) help(w io.Writer, path []string, fs *flag.FlagSet) {
 // Print writes one JSON object, or what human prints.
 func (e *Env) Print(v any, human func(io.Writer)) error {
 	if e.JSON {
-		return json.NewEncoder(e.Stdout).Encode(v)
+		return WriteJSON(e.Stdout, v)
 	}
 	human(e.Stdout)
 	return nil

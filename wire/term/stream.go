@@ -2,8 +2,6 @@ package term
 
 import (
 	"encoding/base64"
-	"encoding/json"
-	"fmt"
 	"io"
 	"unicode/utf8"
 )
@@ -34,14 +32,14 @@ type outputLine struct {
 }
 
 type jsonStream struct {
-	to     *json.Encoder
+	to     io.Writer
 	stream string
 }
 
 // JSONStream writes each piece of a stream of output as a JSON object on a line
 // of its own.
 func JSONStream(w io.Writer, stream string) io.Writer {
-	return &jsonStream{to: json.NewEncoder(w), stream: stream}
+	return &jsonStream{to: w, stream: stream}
 }
 
 func (w *jsonStream) Write(p []byte) (int, error) {
@@ -51,8 +49,8 @@ func (w *jsonStream) Write(p []byte) (int, error) {
 	} else {
 		line.Base64 = base64.StdEncoding.EncodeToString(p)
 	}
-	if err := w.to.Encode(line); err != nil {
-		return 0, fmt.Errorf("writing output: %w", err)
+	if err := WriteJSON(w.to, line); err != nil {
+		return 0, err
 	}
 	return len(p), nil
 }

@@ -3,6 +3,7 @@ package term
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -119,6 +120,21 @@ func TestJSONIsOneObject(t *testing.T) {
 		if out, _, code := line(t, "", args...); out != "[\"a\"]\n" || code != 0 {
 			t.Errorf("%q: %d %q", args, code, out)
 		}
+	}
+}
+
+func TestJSONHoldsNothingThatATerminalActsOn(t *testing.T) {
+	const hostile = "\x1b[2J\u009b31m\x7f\u202e\u2066\u200f\ufeff\x00\u2028 \U000e0041 é\tplain"
+	var out bytes.Buffer
+	if err := WriteJSON(&out, map[string]string{hostile: hostile}); err != nil {
+		t.Fatal(err)
+	}
+	if text := strings.TrimSuffix(out.String(), "\n"); Clean(text) != text || strings.ContainsAny(text, "\n\t") {
+		t.Errorf("on the terminal: %q", text)
+	}
+	var back map[string]string
+	if err := json.Unmarshal(out.Bytes(), &back); err != nil || back[hostile] != hostile {
+		t.Errorf("it is read as %q, %v", back, err)
 	}
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 
 	"openscope/client"
@@ -50,7 +49,7 @@ func runCall(ctx context.Context, env *term.Env, s *client.Session, verb string,
 		return callError(ctx, err)
 	}
 	if env.JSON {
-		if err := json.NewEncoder(env.Stdout).Encode(newResult(r)); err != nil {
+		if err := term.WriteJSON(env.Stdout, newResult(r)); err != nil {
 			return err
 		}
 	}

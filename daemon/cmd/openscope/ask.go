@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -134,7 +133,7 @@ func (p *paths) call(ctx context.Context, env *term.Env, req control.CallRequest
 		return err
 	}
 	if env.JSON {
-		if err := json.NewEncoder(env.Stdout).Encode(r); err != nil {
+		if err := term.WriteJSON(env.Stdout, r); err != nil {
 			return err
 		}
 	}
