@@ -107,6 +107,25 @@ func TestARecipientCallsWhatWasSharedAndNothingElse(t *testing.T) {
 	w.issuer(0, "audit", "verify", w.path("audit.log"))
 }
 
+func TestALongOutputArrivesWhole(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, h := w.open("5m", "test.count")
+	s := w.mustConnect(h)
+	var stdout, stderr bytes.Buffer
+	r, err := s.Call(t.Context(), "test.count", nil, &stdout, &stderr)
+	if err != nil || r.Cause != call.Exited || !r.Complete {
+		t.Fatalf("%v, complete %v: %v", r.Cause, r.Complete, err)
+	}
+	var want bytes.Buffer
+	for n := range 300_000 {
+		fmt.Fprintln(&want, n+1)
+	}
+	if !bytes.Equal(stdout.Bytes(), want.Bytes()) {
+		t.Errorf("%d bytes have come, and not the %d that were written", stdout.Len(), want.Len())
+	}
+}
+
 func TestASessionOpenedForFiveSecondsIsGoneWithinOneMore(t *testing.T) {
 	w := newWorld(t)
 	opened := time.Now()

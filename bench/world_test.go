@@ -75,6 +75,11 @@ verbs:
     class: read
     executor: exec
     argv: [/usr/bin/tail, -n, "1", -f, DIR/growing]
+  test.count:
+    summary: Two million bytes, as fast as they come
+    class: read
+    executor: exec
+    argv: [/usr/bin/seq, "1", "300000"]
   test.secret:
     summary: Never shared
     class: read
@@ -90,10 +95,11 @@ agents:
       - verb: test.echo
       - verb: test.mark
       - verb: test.follow
+      - verb: test.count
       - verb: test.secret
     delegate:
       to: [vendor-b]
-      verbs: [test.echo, test.mark, test.follow]
+      verbs: [test.echo, test.mark, test.follow, test.count]
       bearer: true
 `
 

@@ -18,14 +18,16 @@ import (
 
 // The rhythm of a connection (wire/README.md §7).
 const (
-	pingRunning  = 3 * time.Second  // while a call runs or waits
-	pingIdle     = 25 * time.Second // otherwise; it keeps NAT bindings open
-	deadRunning  = 15 * time.Second // silence that ends a connection
-	deadIdle     = 60 * time.Second
-	closeGrace   = 250 * time.Millisecond // from CLOSE to the reset (§6)
-	issueWithin  = 5 * time.Second        // a client has to take a passport
-	outputWindow = 16 * 1024              // bytes of output taken from flow control at once
+	pingRunning = 3 * time.Second  // while a call runs or waits
+	pingIdle    = 25 * time.Second // otherwise; it keeps NAT bindings open
+	deadRunning = 15 * time.Second // silence that ends a connection
+	deadIdle    = 60 * time.Second
+	closeGrace  = 250 * time.Millisecond // from CLOSE to the reset (§6)
+	issueWithin = 5 * time.Second        // a client has to take a passport
 )
+
+// maxOutput is how much output one record carries.
+const maxOutput = channel.MaxBody - call.OutputHeader
 
 // leg is the net half's side of one connection: the records of one client.
 type leg struct {
@@ -190,7 +192,7 @@ func (l *leg) Output(ctx context.Context, id call.ID, s call.Stream, data []byte
 	sent := 0
 	var record []byte
 	for sent < len(data) {
-		n, offset, err := l.flow.Take(ctx, id, s, min(len(data)-sent, outputWindow-call.OutputHeader))
+		n, offset, err := l.flow.Take(ctx, id, s, min(len(data)-sent, maxOutput))
 		if err != nil {
 			return sent, err
 		}
