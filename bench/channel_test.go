@@ -82,8 +82,8 @@ type ends struct {
 	encR      []byte
 }
 
-func newEnds(b *testing.B) *ends {
-	b.Helper()
+func newEnds(t testing.TB) *ends {
+	t.Helper()
 	e := &ends{rid: wire.RendezvousID{1}}
 	var errs [4]error
 	_, e.key, errs[0] = ed25519.GenerateKey(rand.Reader)
@@ -91,7 +91,7 @@ func newEnds(b *testing.B) *ends {
 	e.recipient, errs[2] = ecdh.X25519().GenerateKey(rand.Reader)
 	e.secret, errs[3] = channel.NewSecret(rand.Reader)
 	if err := errors.Join(errs[:]...); err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 	e.th0 = channel.NewTranscript(channel.Sealed, [32]byte{2}, e.recipient.PublicKey().Bytes(), e.rid)
 	return e
@@ -120,29 +120,37 @@ func (e *ends) Accept(_ context.Context, _ [16]byte, ct2, body []byte) (channel.
 	return channel.Acceptance{Remaining: time.Minute}, f.Verify(th2, e.rid, commitment)
 }
 
-// shake is one handshake, both ends.
-func (e *ends) shake(b *testing.B) (client, daemon *channel.Conn) {
-	b.Helper()
-	up, down := newMemoryPipe(), newMemoryPipe()
-	type result struct {
-		conn *channel.Conn
-		err  error
-	}
-	done := make(chan result, 1)
+// shaken is what one end's handshake came to.
+type shaken struct {
+	conn *channel.Conn
+	err  error
+}
+
+// serve is the daemon's end of a handshake, in the background.
+func (e *ends) serve(t testing.TB, leg wire.Leg) <-chan shaken {
+	done := make(chan shaken, 1)
 	go func() {
-		conn, err := channel.Daemon(b.Context(), memoryEnd{up, down}, channel.DaemonConfig{
+		conn, err := channel.Daemon(t.Context(), leg, channel.DaemonConfig{
 			Mode: channel.Sealed, RID: e.rid, HandleHash: [32]byte{2}, Recipient: e.recipient.PublicKey(), Keys: e.secret.Keys(),
 			Authority: e, Guard: channel.NewGuard(time.Now), Rand: rand.Reader,
 		})
-		done <- result{conn, err}
+		done <- shaken{conn, err}
 	}()
-	client, err := channel.Client(b.Context(), memoryEnd{down, up}, channel.ClientConfig{
+	return done
+}
+
+// shake is one handshake, both ends.
+func (e *ends) shake(t testing.TB) (client, daemon *channel.Conn) {
+	t.Helper()
+	up, down := newMemoryPipe(), newMemoryPipe()
+	done := e.serve(t, memoryEnd{up, down})
+	client, err := channel.Client(t.Context(), memoryEnd{down, up}, channel.ClientConfig{
 		Mode: channel.Sealed, RID: e.rid, HandleHash: [32]byte{2}, Fingerprint: channel.Fingerprint(e.public()),
 		Recipient: e.recipient, Keys: e.secret.Keys(), Signer: e.signer, Rand: rand.Reader,
 	})
 	r := <-done
 	if err := errors.Join(err, r.err); err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 	return client, r.conn
 }

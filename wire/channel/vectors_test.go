@@ -331,8 +331,8 @@ func (f *fixed) values(role string) vectors.Values {
 	return v
 }
 
-const aboutHandshake = "Handshakes: wire/README.md §5. role says who is judged. A client draws from random the X-Wing seed (32 bytes, to " +
-	"DeriveKeyPair) and nC; it reads from_daemon (msg2, then READY's record) and must send sent (msg1, then FINISHED's record). " +
+const aboutHandshake = "Handshakes: wire/README.md §5. role says who is judged. A client draws from random 32 bytes, whose SHAKE256 of 32 is " +
+	"the seed of its X-Wing key (HPKE's DeriveKeyPair), and nC; it reads from_daemon (msg2, then READY's record) and must send sent (msg1, then FINISHED's record). " +
 	"A daemon reads from_client and must send sent; from random come the HPKE ephemerals of encR (32) and of enc (64). " +
 	"s is the session's secret, hh the handle's hash. Where a case fails nothing more may be sent, and nothing may run."
 

@@ -1,0 +1,5 @@
+//go:build long
+
+package bench
+
+const agreements = 1_000_000
