@@ -4,7 +4,7 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unk
 PROGRAMS := ./daemon/cmd/openscope ./relay/cmd/openscope-relay ./client/cmd/openscope-reflect-client
 STATIC   := CGO_ENABLED=0 GOOS=$(GOOS) GOARCH=$(GOARCH)
 
-.PHONY: help build test test-long vectors fuzz cover demo fmt lint clean
+.PHONY: help build test test-long vectors fuzz cover mutants demo fmt lint clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -25,6 +25,9 @@ vectors: ## writes testdata/vectors anew; make test says whether they have chang
 
 fuzz: ## 200,000 inputs for each fuzz target
 	@.ci/fuzz 200000x
+
+mutants: ## weakens the source one line at a time; a named test must fail each time
+	@go run ./bench/mutants
 
 demo: build ## all of it for real on this machine, in about a minute
 	@.ci/install sshd=openssh-server

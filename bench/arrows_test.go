@@ -77,6 +77,8 @@ var arrows = []arrow{
 		"a thin main"},
 
 	{"bench", "", "", "tests only"},
+	{"bench/mutants", "", "",
+		"it edits a copy of the source, and needs none of it"},
 	{"bench/vectors", "", "",
 		"it is for the tests of both grounds, and so knows neither"},
 	{"bench/demo", "relay wire", "",
@@ -105,7 +107,7 @@ var holders = []holder{
 		"HPKE lives in one place"},
 	{"crypto/hpke", "", "",
 		"Go's own is the second opinion in tests: two of them on the wire would be one too many"},
-	{"os/exec", "daemon/internal/executor", "bench/demo",
+	{"os/exec", "daemon/internal/executor", "bench/demo bench/mutants",
 		"one place that starts processes; the demo stands outside the product"},
 	{"golang.org/x/crypto/ssh", "daemon/internal/executor", "",
 		"as above"},

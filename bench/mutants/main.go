@@ -1,0 +1,175 @@
+// Command mutants weakens the product's security one line at a time, in a copy
+// of the source, and demands that a named test fails each time. A mutant that
+// lives is a promise that no test holds.
+//
+//	go run ./bench/mutants [NAME…]
+package main
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+//go:embed mutants.txt
+var table string
+
+// mutant is one weakening: the text that is replaced, and the test that is to
+// fail.
+type mutant struct {
+	name, file, old, new string
+	pkg, test            string
+}
+
+// patience is how long one test may take; a mutant that makes it hang is killed
+// by its own timeout.
+const patience = 3 * time.Minute
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "mutants:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, names []string) error {
+	mutants, err := parse(table)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "openscope-mutants-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if err := copySource(ctx, dir); err != nil {
+		return err
+	}
+	killed, tried := 0, 0
+	for _, m := range mutants {
+		if len(names) > 0 && !slices.Contains(names, m.name) {
+			continue
+		}
+		tried++
+		began := time.Now()
+		err := m.try(ctx, dir)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			fmt.Printf("LIVES   %-44s %v\n", m.name, err)
+			continue
+		}
+		killed++
+		fmt.Printf("killed  %-44s by %s in %.0f s\n", m.name, m.test, time.Since(began).Seconds())
+	}
+	fmt.Printf("\n%d mutants, %d killed\n", tried, killed)
+	if tried == 0 || killed < tried {
+		return errors.New("not every mutant was killed")
+	}
+	return nil
+}
+
+// parse reads the table: paragraphs of a name, then lines of key: value. old
+// and new may be given more than once, for a text of several lines.
+func parse(text string) ([]mutant, error) {
+	var all []mutant
+	for _, paragraph := range strings.Split(text, "\n\n") {
+		var m mutant
+		for line := range strings.Lines(paragraph) {
+			line = strings.TrimSuffix(line, "\n")
+			if line == "" || strings.HasPrefix(line, "#") {
+				continue
+			}
+			key, value, ok := strings.Cut(line, ": ")
+			if !ok {
+				return nil, fmt.Errorf("the table has a line %q", line)
+			}
+			to := map[string]*string{"mutant": &m.name, "file": &m.file, "old": &m.old, "new": &m.new, "pkg": &m.pkg, "test": &m.test}[key]
+			if to == nil {
+				return nil, fmt.Errorf("the table has a key %q", key)
+			}
+			if *to != "" {
+				value = *to + "\n" + value
+			}
+			*to = value
+		}
+		if m == (mutant{}) {
+			continue
+		}
+		if m.name == "" || m.file == "" || m.old == "" || m.pkg == "" || m.test == "" {
+			return nil, fmt.Errorf("the table has half a mutant: %+v", m)
+		}
+		all = append(all, m)
+	}
+	return all, nil
+}
+
+// copySource copies what git tracks, as it is in the working tree.
+func copySource(ctx context.Context, dir string) error {
+	list, err := exec.CommandContext(ctx, "git", "ls-files", "-z").Output()
+	if err != nil {
+		return fmt.Errorf("listing the source: %w", err)
+	}
+	for name := range strings.SplitSeq(strings.TrimSuffix(string(list), "\x00"), "\x00") {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		to := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(to, data, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// try applies the mutant, runs its test and takes the mutant back. It returns
+// nil if the test failed, as it should.
+func (m mutant) try(ctx context.Context, dir string) error {
+	path := filepath.Join(dir, m.file)
+	source, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if n := bytes.Count(source, []byte(m.old)); n != 1 {
+		return fmt.Errorf("%s has its text %d times", m.file, n)
+	}
+	if err := os.WriteFile(path, bytes.Replace(source, []byte(m.old), []byte(m.new), 1), 0o644); err != nil {
+		return err
+	}
+	defer os.WriteFile(path, source, 0o644) // the copy is thrown away in any case
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	test := exec.CommandContext(ctx, "go", "test", "-count=1", "-vet=off", "-timeout=2m", "-run", "^"+m.test+"$", m.pkg)
+	test.Dir = dir
+	out, err := test.CombinedOutput()
+	switch {
+	case err == nil && bytes.Contains(out, []byte("no tests to run")):
+		return fmt.Errorf("there is no test %s", m.test)
+	case err == nil:
+		return fmt.Errorf("%s passes", m.test)
+	case bytes.Contains(out, []byte("--- FAIL: "+m.test)), bytes.Contains(out, []byte("panic: test timed out")):
+		return nil
+	}
+	return fmt.Errorf("%s does not fail: %s", m.test, firstLines(out))
+}
+
+func firstLines(out []byte) string {
+	lines := strings.SplitN(strings.TrimSpace(string(out)), "\n", 4)
+	return strings.Join(lines[:min(3, len(lines))], " / ")
+}
