@@ -146,7 +146,7 @@ func TestBothImplementationsDeriveTheSame(t *testing.T) {
 		}
 		fingerprint := [32]byte(channel.Fingerprint(e.public()))
 		client, err := newSecond(secondConfig{
-			handleHash: [32]byte{2}, rid: e.rid, secret: e.secret[:], opens: e.recipient,
+			handleHash: [32]byte{2}, rid: e.rid, secret: e.secret.Reveal(), opens: e.recipient,
 			seed: [32]byte(random[:32]), nonce: [32]byte(random[32:]), fingerprint: &fingerprint,
 		})
 		if err != nil {

@@ -166,8 +166,8 @@ func (s *site) secrets() map[string][]byte {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	found["S"] = bytes.Clone(secret[:])
-	found["the join key's seed"] = secret.Keys().JoinKey().Seed()
+	found["S"] = bytes.Clone(secret.Reveal())
+	found["the join key's seed"] = channel.NewKeys(secret).JoinKey().Seed()
 	for _, name := range []string{"S", "the join key's seed", "the token's secret half"} {
 		found[name+" in hex"] = []byte(hex.EncodeToString(found[name]))
 		found[name+" in base64"] = []byte(base64.StdEncoding.EncodeToString(found[name])[:40])

@@ -75,7 +75,7 @@ type ends struct {
 	key       ed25519.PrivateKey
 	signer    ed25519.PrivateKey
 	recipient *ecdh.PrivateKey
-	secret    channel.Secret
+	secret    wire.Secret
 	rid       wire.RendezvousID
 	th0       channel.Transcript
 	msg1, enc []byte
@@ -89,13 +89,15 @@ func newEnds(t testing.TB) *ends {
 	_, e.key, errs[0] = ed25519.GenerateKey(rand.Reader)
 	_, e.signer, errs[1] = ed25519.GenerateKey(rand.Reader)
 	e.recipient, errs[2] = ecdh.X25519().GenerateKey(rand.Reader)
-	e.secret, errs[3] = channel.NewSecret(rand.Reader)
+	e.secret, errs[3] = wire.NewSecret(rand.Reader)
 	if err := errors.Join(errs[:]...); err != nil {
 		t.Fatal(err)
 	}
 	e.th0 = channel.NewTranscript(channel.Sealed, [32]byte{2}, e.recipient.PublicKey().Bytes(), e.rid)
 	return e
 }
+
+func (e *ends) opens() *ecdh.PrivateKey { return e.recipient }
 
 func (e *ends) public() ed25519.PublicKey { return e.key.Public().(ed25519.PublicKey) }
 
@@ -131,7 +133,7 @@ func (e *ends) serve(t testing.TB, leg wire.Leg) <-chan shaken {
 	done := make(chan shaken, 1)
 	go func() {
 		conn, err := channel.Daemon(t.Context(), leg, channel.DaemonConfig{
-			Mode: channel.Sealed, RID: e.rid, HandleHash: [32]byte{2}, Recipient: e.recipient.PublicKey(), Keys: e.secret.Keys(),
+			Mode: channel.Sealed, RID: e.rid, HandleHash: [32]byte{2}, Recipient: e.recipient.PublicKey(), Keys: channel.NewKeys(e.secret),
 			Authority: e, Guard: channel.NewGuard(time.Now), Rand: rand.Reader,
 		})
 		done <- shaken{conn, err}
@@ -146,7 +148,7 @@ func (e *ends) shake(t testing.TB) (client, daemon *channel.Conn) {
 	done := e.serve(t, memoryEnd{up, down})
 	client, err := channel.Client(t.Context(), memoryEnd{down, up}, channel.ClientConfig{
 		Mode: channel.Sealed, RID: e.rid, HandleHash: [32]byte{2}, Fingerprint: channel.Fingerprint(e.public()),
-		Recipient: e.recipient, Keys: e.secret.Keys(), Signer: e.signer, Rand: rand.Reader,
+		Recipient: e.opens, Keys: channel.NewKeys(e.secret), Signer: wire.SigningKeyOf(e.signer), Rand: rand.Reader,
 	})
 	r := <-done
 	if err := errors.Join(err, r.err); err != nil {

@@ -180,7 +180,7 @@ type outsider struct {
 
 func (w *world) outsider(h handle.Handle) *outsider {
 	w.t.Helper()
-	o := &outsider{w: w, h: h, secret: h.Secret, signer: w.vendor.Ed25519()}
+	o := &outsider{w: w, h: h, secret: [32]byte(h.Secret.Reveal()), signer: w.vendor.Ed25519()}
 	if !h.Sealed {
 		return o
 	}
@@ -251,7 +251,7 @@ func (o *outsider) handleHash() [32]byte {
 	if o.h.Sealed {
 		return hash("handle", o.h.Header(), o.h.Enc[:], o.h.Box[:])
 	}
-	return hash("handle", o.h.Header(), o.h.Secret[:])
+	return hash("handle", o.h.Header(), o.h.Secret.Reveal())
 }
 
 // finished is a FINISHED in its parts, so that each can be made wrong (§5.4).

@@ -60,7 +60,7 @@ func (s *Session) callOnce(ctx context.Context, verb string, params []call.Param
 		return Result{}, fmt.Errorf("calling %s: %w", verb, err)
 	}
 	body := req.Append(nil)
-	signature := call.SignRequest(s.signer, s.rid, s.conn.TH2(), body)
+	signature := call.SignRequest(s.signer.Reveal(), s.rid, s.conn.TH2(), body)
 	p := newPending(call.RequestHash(body, signature))
 	if err := s.enter(req.ID, p); err != nil {
 		return Result{}, fmt.Errorf("calling %s: %w", verb, err)

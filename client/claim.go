@@ -33,19 +33,19 @@ var errClaimed = errors.New("claimed by another process meanwhile")
 
 // claim returns the session's key, and what makes a new one durable: nil when
 // it is already.
-func (cfg *Config) claim() (ed25519.PrivateKey, func() error, error) {
+func (cfg *Config) claim() (wire.SigningKey, func() error, error) {
 	dir := filepath.Join(cfg.StateDir, "claims")
 	path := filepath.Join(dir, hex.EncodeToString(cfg.Handle.RID[:]))
 	seed, _, err := readClaim(path)
 	if err == nil {
-		return ed25519.NewKeyFromSeed(seed), nil, nil
+		return wire.SigningKeyOf(ed25519.NewKeyFromSeed(seed)), nil, nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, fmt.Errorf("reading the claim: %w", err)
+		return wire.SigningKey{}, nil, fmt.Errorf("reading the claim: %w", err)
 	}
 	seed = make([]byte, ed25519.SeedSize)
 	if _, err := io.ReadFull(cfg.Rand, seed); err != nil {
-		return nil, nil, fmt.Errorf("drawing the claim's key: %w", err)
+		return wire.SigningKey{}, nil, fmt.Errorf("drawing the claim's key: %w", err)
 	}
 	write := func() error {
 		dropOldClaims(dir, time.Now())
@@ -54,7 +54,7 @@ func (cfg *Config) claim() (ed25519.PrivateKey, func() error, error) {
 		}
 		return nil
 	}
-	return ed25519.NewKeyFromSeed(seed), write, nil
+	return wire.SigningKeyOf(ed25519.NewKeyFromSeed(seed)), write, nil
 }
 
 func readClaim(path string) (seed []byte, hardLimit time.Time, err error) {

@@ -2,8 +2,6 @@ package client
 
 import (
 	"context"
-	"crypto/ecdh"
-	"crypto/ed25519"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -122,7 +120,7 @@ func told(err error) error {
 func (cfg *Config) keys() (*channel.Keys, error) {
 	h := cfg.Handle
 	if !h.Sealed {
-		return channel.Secret(h.Secret).Keys(), nil
+		return channel.NewKeys(h.Secret), nil
 	}
 	if cfg.Identity == nil {
 		return nil, ErrNoIdentity
@@ -131,7 +129,7 @@ func (cfg *Config) keys() (*channel.Keys, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the handle: %w", err)
 	}
-	return secret.Keys(), nil
+	return channel.NewKeys(secret), nil
 }
 
 // attempt connects once.
@@ -162,26 +160,26 @@ func (cfg *Config) attempt(ctx context.Context, keys *channel.Keys) (*Session, e
 
 // signer is the key that FINISHED and every call is signed with: the
 // recipient's, or a bearer session's claim with what makes it durable.
-func (cfg *Config) signer() (ed25519.PrivateKey, func() error, error) {
+func (cfg *Config) signer() (wire.SigningKey, func() error, error) {
 	if cfg.Handle.Sealed {
-		return cfg.Identity.Ed25519(), nil, nil
+		return wire.SigningKeyOf(cfg.Identity.Ed25519()), nil, nil
 	}
 	return cfg.claim()
 }
 
-func (cfg *Config) handshake(keys *channel.Keys, signer ed25519.PrivateKey, claim func() error) channel.ClientConfig {
+func (cfg *Config) handshake(keys *channel.Keys, signer wire.SigningKey, claim func() error) channel.ClientConfig {
 	h := channel.ClientConfig{
 		Mode: channel.Bearer, RID: cfg.Handle.RID, HandleHash: cfg.Handle.Hash(), Fingerprint: cfg.Handle.Fingerprint,
 		Keys: keys, Signer: signer, BeforeFinished: claim, Rand: cfg.Rand,
 	}
 	if cfg.Handle.Sealed {
-		h.Mode, h.Recipient = channel.Sealed, (*ecdh.PrivateKey)(cfg.Identity.X25519())
+		h.Mode, h.Recipient = channel.Sealed, cfg.Identity.X25519
 	}
 	return h
 }
 
 // session reads what follows READY at once: the passport, or CLOSE.
-func (cfg *Config) session(ctx context.Context, conn *channel.Conn, signer ed25519.PrivateKey) (*Session, error) {
+func (cfg *Config) session(ctx context.Context, conn *channel.Conn, signer wire.SigningKey) (*Session, error) {
 	stop := context.AfterFunc(ctx, conn.Reset)
 	defer stop()
 	t, body, err := conn.Read()

@@ -43,7 +43,7 @@ func (l *pipeLeg) SetWriteDeadline(t time.Time) error { return l.out.SetWriteDea
 type scriptedDaemon struct {
 	t        *testing.T
 	key      ed25519.PrivateKey
-	secret   channel.Secret
+	secret   wire.Secret
 	handle   handle.Handle
 	identity *handle.RecipientIdentity
 
@@ -57,7 +57,7 @@ func newScriptedDaemon(t *testing.T, sealed bool) *scriptedDaemon {
 	d := &scriptedDaemon{t: t, pending: make(map[[16]byte]channel.Transcript)}
 	var errs [3]error
 	_, d.key, errs[0] = ed25519.GenerateKey(rand.Reader)
-	d.secret, errs[1] = channel.NewSecret(rand.Reader)
+	d.secret, errs[1] = wire.NewSecret(rand.Reader)
 	d.identity, errs[2] = handle.NewRecipientIdentity(rand.Reader)
 	if err := errors.Join(errs[:]...); err != nil {
 		t.Fatal(err)
@@ -67,7 +67,7 @@ func newScriptedDaemon(t *testing.T, sealed bool) *scriptedDaemon {
 		HardLimit: time.Now().Add(30 * time.Minute).Truncate(time.Second), Relays: []wire.Relay{{Address: "127.0.0.1:1"}},
 	}
 	if !sealed {
-		d.handle.Secret = handle.Secret(d.secret)
+		d.handle.Secret = d.secret
 		return d
 	}
 	var err error
@@ -121,7 +121,7 @@ func (d *scriptedDaemon) join(script func(*channel.Conn)) func(context.Context, 
 	return func(ctx context.Context, _ tunnel.ClientConfig) (wire.Leg, error) {
 		ours, theirs := newLegs()
 		cfg := channel.DaemonConfig{
-			Mode: channel.Bearer, RID: d.handle.RID, HandleHash: d.handle.Hash(), Keys: d.secret.Keys(),
+			Mode: channel.Bearer, RID: d.handle.RID, HandleHash: d.handle.Hash(), Keys: channel.NewKeys(d.secret),
 			Authority: d, Guard: channel.NewGuard(time.Now), Rand: rand.Reader,
 		}
 		if d.handle.Sealed {

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"openscope/passport"
+	"openscope/wire"
 	"openscope/wire/call"
 	"openscope/wire/channel"
 	"openscope/wire/handle"
@@ -37,7 +37,7 @@ type Session struct {
 	// immutable
 	conn       *channel.Conn
 	rid        [16]byte
-	signer     ed25519.PrivateKey
+	signer     wire.SigningKey
 	rand       io.Reader
 	onNotice   func(*Session, call.Notice)
 	onPassport func(*passport.Passport)
@@ -64,7 +64,7 @@ type challenge struct {
 	came  time.Time
 }
 
-func newSession(cfg *Config, conn *channel.Conn, signer ed25519.PrivateKey) *Session {
+func newSession(cfg *Config, conn *channel.Conn, signer wire.SigningKey) *Session {
 	now := time.Now()
 	return &Session{
 		conn: conn, rid: cfg.Handle.RID, signer: signer, rand: cfg.Rand,
@@ -250,7 +250,7 @@ func (s *Session) takePassport(body []byte) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errProtocol, err)
 	}
-	if err := p.CheckFor(s.rid, s.signer.Public().(ed25519.PublicKey)); err != nil {
+	if err := p.CheckFor(s.rid, s.signer.Public()); err != nil {
 		return fmt.Errorf("%w: %w", errProtocol, err)
 	}
 	if p.Daemon != channel.Fingerprint(s.conn.DaemonKey()) {

@@ -237,7 +237,7 @@ func (h *hostileHalf) openEdited(specs ...string) *share {
 	if err != nil {
 		return nil
 	}
-	parsed, err := handle.Parse(opened.Handle)
+	parsed, err := handle.Parse(string(opened.Handle))
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -255,7 +255,7 @@ func (c *core) connectionsOf(s *share) []*connection {
 // passportFor signs what is delegated now, for the key that asks.
 func (c *core) passportFor(s *share, subject ed25519.PublicKey) (passport.Signed, error) {
 	grant, serial := s.Granted()
-	return passport.Sign(c.identity, passport.Passport{
+	return passport.Sign(c.identity.Reveal(), passport.Passport{
 		Session:   s.RID,
 		Daemon:    channel.Fingerprint(c.publicKey()),
 		Issuer:    s.Issuer.Agent,

@@ -27,7 +27,7 @@ import (
 type core struct {
 	// immutable
 	cfg      Config
-	identity ed25519.PrivateKey
+	identity wire.SigningKey
 	clock    session.Clock
 	rand     io.Reader
 	log      *audit.Log
@@ -55,7 +55,7 @@ type core struct {
 type share struct {
 	*session.Session
 	issuer   principal.Principal
-	register ed25519.PrivateKey
+	register wire.SigningKey
 	join     ed25519.PublicKey
 	th0      channel.Transcript
 	// claims holds the log's entries for foreign keys to one in ten seconds.
@@ -138,9 +138,9 @@ func (c *core) ProveRegister(exporter [32]byte, rid wire.RendezvousID) (wire.Reg
 	if !ok {
 		return wire.Register{}, fmt.Errorf("registering: no such session")
 	}
-	return wire.SignRegister(s.register, exporter, wire.Register{
+	return wire.SignRegister(s.register.Reveal(), exporter, wire.Register{
 		RID:         rid,
-		RegisterKey: s.register.Public().(ed25519.PublicKey),
+		RegisterKey: s.register.Public(),
 		JoinKey:     s.join,
 		Lifetime:    s.Lifetime.HardRemaining().Truncate(time.Second) + time.Second,
 	}), nil
@@ -169,7 +169,7 @@ func (c *core) Answer(_ context.Context, rid wire.RendezvousID, msg1, encR, enc 
 		return channel.Answer{}, fmt.Errorf("answering a handshake: %w", err)
 	}
 	p2 := channel.P2(c.publicKey(), id, p.nonce)
-	signature := ed25519.Sign(c.identity, p.transcript.DaemonSignedBytes(enc, p2))
+	signature := ed25519.Sign(c.identity.Reveal(), p.transcript.DaemonSignedBytes(enc, p2))
 	if err := c.remember(id, p); err != nil {
 		return channel.Answer{}, err
 	}
@@ -234,7 +234,7 @@ func (c *core) shareOf(rid wire.RendezvousID) (*share, bool) {
 	return s, ok
 }
 
-func (c *core) publicKey() ed25519.PublicKey { return c.identity.Public().(ed25519.PublicKey) }
+func (c *core) publicKey() ed25519.PublicKey { return c.identity.Public() }
 
 // record appends an event to the log. An error means that nothing further may
 // run: the caller fails closed.

@@ -167,7 +167,7 @@ func (h *hostileHalf) open(specs ...string) (id string, s served) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	parsed, err := handle.Parse(opened.Handle)
+	parsed, err := handle.Parse(string(opened.Handle))
 	if err != nil {
 		h.t.Fatal(err)
 	}

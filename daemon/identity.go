@@ -33,16 +33,16 @@ func NewIdentityFile(path string, rand io.Reader) error {
 }
 
 // readIdentity reads the key that NewIdentityFile wrote.
-func readIdentity(path string) (ed25519.PrivateKey, error) {
+func readIdentity(path string) (wire.SigningKey, error) {
 	text, err := readSecret(path)
 	if err != nil {
-		return nil, fmt.Errorf("reading the identity: %w", err)
+		return wire.SigningKey{}, fmt.Errorf("reading the identity: %w", err)
 	}
 	seed, err := wire.DecodeText(strings.ToLower(identityPrefix), strings.ToLower(string(text)), 256)
 	if err != nil || len(seed) != ed25519.SeedSize {
-		return nil, fmt.Errorf("reading the identity: %s: not a daemon identity key", path)
+		return wire.SigningKey{}, fmt.Errorf("reading the identity: %s: not a daemon identity key", path)
 	}
-	return ed25519.NewKeyFromSeed(seed), nil
+	return wire.SigningKeyOf(ed25519.NewKeyFromSeed(seed)), nil
 }
 
 // readSecret reads a protected file that nobody else may even read.

@@ -97,7 +97,7 @@ func (conn *connection) end(c *core, act *action, done outcome) error {
 		Stdout: done.stdout, Stderr: done.stderr,
 		Challenge: challenge, ChainHead: c.log.Head(),
 	}.Append(nil)
-	signature := call.SignResult(c.identity, conn.share.RID, call.RequestHash(act.body, act.signature), body)
+	signature := call.SignResult(c.identity.Reveal(), conn.share.RID, call.RequestHash(act.body, act.signature), body)
 	return conn.peer.End(act.request.ID, body, signature)
 }
 

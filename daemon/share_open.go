@@ -210,14 +210,14 @@ func (c *core) narrowed(r *rules, who principal.Principal, agent string, specs [
 }
 
 // newShare makes the session's secrets and enters it; nobody can reach it yet.
-func (c *core) newShare(o *offer) (*share, channel.Secret, error) {
-	secret, err := channel.NewSecret(c.rand)
+func (c *core) newShare(o *offer) (*share, wire.Secret, error) {
+	secret, err := wire.NewSecret(c.rand)
 	if err != nil {
 		return nil, secret, fmt.Errorf("opening a session: %w", err)
 	}
-	_, register, err := ed25519.GenerateKey(c.rand)
+	register, err := wire.NewSigningKey(c.rand)
 	if err != nil {
-		return nil, secret, fmt.Errorf("opening a session: drawing the register key: %w", err)
+		return nil, secret, fmt.Errorf("opening a session: %w", err)
 	}
 	id, err := newSessionID(c.rand)
 	if err != nil {
@@ -227,10 +227,10 @@ func (c *core) newShare(o *offer) (*share, channel.Secret, error) {
 	if err != nil {
 		return nil, secret, control.Errorf(control.Usage, "%v", err)
 	}
-	join := secret.Keys().JoinKey().Public().(ed25519.PublicKey)
+	join := channel.NewKeys(secret).JoinKey().Public().(ed25519.PublicKey)
 	cfg := session.Config{
 		ID:        id,
-		RID:       wire.NewRendezvousID(register.Public().(ed25519.PublicKey), join),
+		RID:       wire.NewRendezvousID(register.Public(), join),
 		Issuer:    session.Issuer{UID: o.issuer.UID, User: o.issuer.Name, Agent: o.agent},
 		Recipient: session.Recipient{Alias: o.alias},
 		Bearer:    o.recipient == nil,
@@ -257,7 +257,7 @@ func (c *core) newShare(o *offer) (*share, channel.Secret, error) {
 
 // openShare logs the opening, stands on the relays, and hands the session to
 // the net half; then S is forgotten.
-func (c *core) openShare(ctx context.Context, s *share, secret channel.Secret, o *offer) (control.OpenResult, error) {
+func (c *core) openShare(ctx context.Context, s *share, secret wire.Secret, o *offer) (control.OpenResult, error) {
 	relays, err := c.network.Register(ctx, s.RID)
 	if err != nil {
 		return control.OpenResult{}, control.Errorf(control.Unreachable, "no relay took the session: %v", err).
@@ -275,7 +275,7 @@ func (c *core) openShare(ctx context.Context, s *share, secret channel.Secret, o
 	if err != nil {
 		return control.OpenResult{}, err
 	}
-	keys := served{RID: s.RID, Mode: channel.Bearer, HandleHash: h.Hash(), Keys: secret.Keys()}
+	keys := served{RID: s.RID, Mode: channel.Bearer, HandleHash: h.Hash(), Keys: channel.NewKeys(secret)}
 	var recipient []byte
 	if o.recipient != nil {
 		keys.Mode = channel.Sealed
@@ -287,20 +287,20 @@ func (c *core) openShare(ctx context.Context, s *share, secret channel.Secret, o
 	c.mu.Unlock()
 	c.network.Serve(keys)
 	result := c.describeOffer(o)
-	result.ID, result.Handle = s.ID, h.Text()
+	result.ID, result.Handle = s.ID, control.HandleText(h.Text())
 	result.Expires, result.HardLimit = s.Lifetime.Deadline(), s.Lifetime.HardLimit()
 	result.DryRun = nil
 	return result, nil
 }
 
 // handleFor is the text the issuer hands over (wire/README.md §4).
-func (c *core) handleFor(s *share, secret channel.Secret, relays []wire.Relay, to *handle.RecipientKey) (handle.Handle, error) {
+func (c *core) handleFor(s *share, secret wire.Secret, relays []wire.Relay, to *handle.RecipientKey) (handle.Handle, error) {
 	h := handle.Handle{
 		Sealed: to != nil, RID: s.RID, Fingerprint: channel.Fingerprint(c.publicKey()),
 		HardLimit: s.Lifetime.HardLimit(), Relays: relays,
 	}
 	if to == nil {
-		h.Secret = handle.Secret(secret)
+		h.Secret = secret
 		return h, nil
 	}
 	var err error

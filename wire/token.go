@@ -15,12 +15,7 @@ type TokenID [16]byte
 // relay that it may use it (§2). The relay keeps the public half only. No
 // formatting verb, log handler or marshaller prints it; [Token.Text] does. The
 // zero Token is nobody's.
-type Token struct {
-	// A function, because fmt looks into unexported fields without asking Format,
-	// and behind pointers too for a verb that does not fit: of this it prints an
-	// address. It is nil in the zero Token.
-	seed func() [ed25519.SeedSize]byte
-}
+type Token struct{ seed Secret }
 
 // TokenPrefix begins the text of a token.
 const TokenPrefix = "ost1"
@@ -29,11 +24,11 @@ const maxTokenText = 128
 
 // NewToken draws a token.
 func NewToken(rand io.Reader) (Token, error) {
-	var seed [ed25519.SeedSize]byte
-	if _, err := io.ReadFull(rand, seed[:]); err != nil {
+	seed, err := NewSecret(rand)
+	if err != nil {
 		return Token{}, fmt.Errorf("drawing a token: %w", err)
 	}
-	return tokenOfSeed(seed), nil
+	return Token{seed: seed}, nil
 }
 
 // ParseToken reads the text of a token.
@@ -45,28 +40,18 @@ func ParseToken(text string) (Token, error) {
 	if len(seed) != ed25519.SeedSize {
 		return Token{}, fmt.Errorf("reading a token: %w: %d bytes", ErrText, len(seed))
 	}
-	return tokenOfSeed([ed25519.SeedSize]byte(seed)), nil
-}
-
-func tokenOfSeed(seed [ed25519.SeedSize]byte) Token {
-	return Token{seed: func() [ed25519.SeedSize]byte { return seed }}
+	return Token{seed: SecretOf([ed25519.SeedSize]byte(seed))}, nil
 }
 
 // Text is the secret itself, for the one who is to have it.
-func (t Token) Text() string { return EncodeText(TokenPrefix, t.key().Seed()) }
+func (t Token) Text() string { return EncodeText(TokenPrefix, t.seed.Reveal()) }
 
 // Public is the half the relay keeps.
 func (t Token) Public() ed25519.PublicKey {
 	return t.key().Public().(ed25519.PublicKey)
 }
 
-func (t Token) key() ed25519.PrivateKey {
-	var seed [ed25519.SeedSize]byte
-	if t.seed != nil {
-		seed = t.seed()
-	}
-	return ed25519.NewKeyFromSeed(seed[:])
-}
+func (t Token) key() ed25519.PrivateKey { return ed25519.NewKeyFromSeed(t.seed.Reveal()) }
 
 // ID is derived from the public half.
 func (t Token) ID() TokenID { return TokenIDOf(t.Public()) }

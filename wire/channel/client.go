@@ -23,10 +23,11 @@ type ClientConfig struct {
 	RID                     wire.RendezvousID
 	HandleHash, Fingerprint [32]byte
 	Keys                    *Keys
-	// Recipient is the registered X25519 key; nil for bearer.
-	Recipient *ecdh.PrivateKey
+	// Recipient returns the registered X25519 key, which nothing prints this way;
+	// nil for bearer.
+	Recipient func() *ecdh.PrivateKey
 	// Signer is the registered Ed25519 key, or the claim's.
-	Signer   ed25519.PrivateKey
+	Signer   wire.SigningKey
 	Replaces [16]byte
 	Resume   []Resume
 	// BeforeFinished, where set, is called once the daemon is known and before
@@ -61,7 +62,7 @@ type fresh struct {
 func clientHandshake(leg wire.Leg, cfg *ClientConfig) (*Conn, error) {
 	var recipient []byte
 	if cfg.Recipient != nil {
-		recipient = cfg.Recipient.PublicKey().Bytes()
+		recipient = cfg.Recipient().PublicKey().Bytes()
 	}
 	th0 := NewTranscript(cfg.Mode, cfg.HandleHash, recipient, cfg.RID)
 	f, err := cfg.begin(th0)
@@ -151,7 +152,7 @@ func (c *ClientConfig) recipientProof(th1 Transcript, encR []byte) ([]byte, erro
 	if c.Mode == Bearer {
 		return make([]byte, 32), nil
 	}
-	private, err := recipientPrivate(c.Recipient)
+	private, err := recipientPrivate(c.Recipient())
 	if err != nil {
 		return nil, err
 	}
@@ -185,10 +186,10 @@ func (c *ClientConfig) decapsulate(key kem.PrivateKey, psk []byte, th1b Transcri
 // finish sends FINISHED and verifies READY.
 func (c *ClientConfig) finish(conn *Conn, nonce [32]byte) error {
 	f := Finished{
-		Nonce: nonce, Key: c.Signer.Public().(ed25519.PublicKey),
+		Nonce: nonce, Key: c.Signer.Public(),
 		Replaces: c.Replaces, Resume: c.Resume,
 	}
-	body := f.sign(c.Signer, conn.transcript, c.RID)
+	body := f.sign(c.Signer.Reveal(), conn.transcript, c.RID)
 	body = append(body, finishedMAC(conn.keys, conn.transcript, body)...)
 	if err := conn.Write(TypeFinished, body); err != nil {
 		return fmt.Errorf("sending FINISHED: %w", err)

@@ -2,6 +2,7 @@ package channel
 
 import (
 	"crypto/ed25519"
+	"fmt"
 	"time"
 
 	"openscope/wire"
@@ -52,6 +53,9 @@ func (c *Conn) establish(nC [32]byte, a Acceptance) {
 	c.keys.forget()
 	c.keys, c.ct2 = nil, nil
 }
+
+// Format prints which connection it is, and nothing of its keys.
+func (c *Conn) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "(connection %x)", c.id) }
 
 // Read returns the next record. The body is valid until the next Read; there
 // must be one reader.

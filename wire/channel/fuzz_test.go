@@ -55,7 +55,7 @@ func FuzzDaemon(f *testing.F) {
 		if remac && len(in) >= Msg1Size {
 			in = bytes.Clone(in)
 			in[0], in[1] = Version, typeMsg1
-			copy(in[mac1At:Msg1Size], mac1(fix.secret.Keys(), fix.th0(fix.rid), in[:mac1At]))
+			copy(in[mac1At:Msg1Size], mac1(NewKeys(fix.secret), fix.th0(fix.rid), in[:mac1At]))
 		}
 		cfg := fix.server()
 		cfg.Authority = &vectorAuthority{fixed: fix}

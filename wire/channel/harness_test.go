@@ -55,7 +55,7 @@ type site struct {
 	daemon    ed25519.PrivateKey
 	recipient *ecdh.PrivateKey
 	signer    ed25519.PrivateKey
-	secret    Secret
+	secret    wire.Secret
 	rid       wire.RendezvousID
 	hash      [32]byte
 	authority *testAuthority
@@ -68,7 +68,7 @@ func newSite(t testing.TB) *site {
 	_, s.daemon, errs[0] = ed25519.GenerateKey(rand.Reader)
 	_, s.signer, errs[1] = ed25519.GenerateKey(rand.Reader)
 	s.recipient, errs[2] = ecdh.X25519().GenerateKey(rand.Reader)
-	s.secret, errs[3] = NewSecret(rand.Reader)
+	s.secret, errs[3] = wire.NewSecret(rand.Reader)
 	if err := errors.Join(errs[:]...); err != nil {
 		t.Fatal(err)
 	}
@@ -76,9 +76,11 @@ func newSite(t testing.TB) *site {
 	return s
 }
 
+func (s *site) opens() *ecdh.PrivateKey { return s.recipient }
+
 func (s *site) daemonConfig(mode Mode) DaemonConfig {
 	c := DaemonConfig{
-		Mode: mode, RID: s.rid, HandleHash: s.hash, Keys: s.secret.Keys(),
+		Mode: mode, RID: s.rid, HandleHash: s.hash, Keys: NewKeys(s.secret),
 		Authority: s.authority, Guard: NewGuard(time.Now), Rand: rand.Reader,
 	}
 	if mode == Sealed {
@@ -90,10 +92,10 @@ func (s *site) daemonConfig(mode Mode) DaemonConfig {
 func (s *site) clientConfig(mode Mode) ClientConfig {
 	c := ClientConfig{
 		Mode: mode, RID: s.rid, HandleHash: s.hash, Fingerprint: Fingerprint(s.daemon.Public().(ed25519.PublicKey)),
-		Keys: s.secret.Keys(), Signer: s.signer, Rand: rand.Reader,
+		Keys: NewKeys(s.secret), Signer: wire.SigningKeyOf(s.signer), Rand: rand.Reader,
 	}
 	if mode == Sealed {
-		c.Recipient = s.recipient
+		c.Recipient = s.opens
 	}
 	return c
 }

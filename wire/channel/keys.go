@@ -4,67 +4,28 @@ import (
 	"crypto/ed25519"
 	"crypto/hkdf"
 	"crypto/sha256"
-	"errors"
-	"fmt"
-	"io"
-	"log/slog"
 
 	"openscope/wire"
 )
 
-// Secret is S: what a handle carries, and all of a session is derived from
-// (§2). It prints as nothing.
-type Secret [32]byte
+// Keys is prkS, all that either end keeps of S (§2).
+type Keys struct{ prk wire.Secret }
 
-// NewSecret draws the secret of a new session.
-func NewSecret(rand io.Reader) (Secret, error) {
-	var s Secret
-	if _, err := io.ReadFull(rand, s[:]); err != nil {
-		return Secret{}, fmt.Errorf("drawing a session secret: %w", err)
-	}
-	return s, nil
+// NewKeys derives prkS of S, which a handle carries.
+func NewKeys(s wire.Secret) *Keys {
+	return &Keys{prk: wire.SecretOf([32]byte(extract([]byte("openscope/1 S"), s.Reveal())))}
 }
-
-const hidden = "(secret)"
-
-var errMarshal = errors.New("a secret is not marshalled")
-
-// Format hides the secret, whatever the verb.
-func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, hidden) }
-
-// LogValue hides the secret from log handlers.
-func (Secret) LogValue() slog.Value { return slog.StringValue(hidden) }
-
-// MarshalText refuses.
-func (Secret) MarshalText() ([]byte, error) { return nil, errMarshal }
-
-// Keys is prkS, all that either end keeps of S.
-type Keys struct{ prk []byte }
-
-// Keys derives prkS.
-func (s Secret) Keys() *Keys {
-	return &Keys{prk: extract([]byte("openscope/1 S"), s[:])}
-}
-
-// Format hides the keys, whatever the verb.
-func (*Keys) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, hidden) }
-
-// LogValue hides the keys from log handlers.
-func (*Keys) LogValue() slog.Value { return slog.StringValue(hidden) }
-
-// MarshalText refuses.
-func (*Keys) MarshalText() ([]byte, error) { return nil, errMarshal }
 
 // JoinKey signs a client's join to the relay (§3).
 func (k *Keys) JoinKey() ed25519.PrivateKey {
-	return ed25519.NewKeyFromSeed(expand(k.prk, "relay join", nil))
+	return ed25519.NewKeyFromSeed(expand(k.prk.Reveal(), "relay join", nil))
 }
 
-func (k *Keys) mac1Key(th0 [32]byte) []byte { return expand(k.prk, "msg1 mac", th0[:]) }
+func (k *Keys) mac1Key(th0 [32]byte) []byte { return expand(k.prk.Reveal(), "msg1 mac", th0[:]) }
 
 // psk mixes what only a holder of S has with what only the recipient can open.
 func (k *Keys) psk(ssR []byte, th1 [32]byte) []byte {
-	return expand(extract(k.prk, ssR), "psk", th1[:])
+	return expand(extract(k.prk.Reveal(), ssR), "psk", th1[:])
 }
 
 // expand is X of §1, always 32 bytes.

@@ -27,14 +27,15 @@ const (
 	xwingKey   = 1216
 	xwingEnc   = 1120
 	tagSize    = 16
-	sealedSize = 32 + tagSize
+	secretSize = 32
+	sealedSize = secretSize + tagSize
 	pskSize    = 32
 	x25519Size = 32
 )
 
 // SealSecret seals S to a recipient for one handle: the header is bound to it
 // (§4).
-func SealSecret(rand io.Reader, to *ecdh.PublicKey, header []byte, s Secret) (enc [32]byte, sealed [sealedSize]byte, err error) {
+func SealSecret(rand io.Reader, to *ecdh.PublicKey, header []byte, s wire.Secret) (enc [32]byte, sealed [sealedSize]byte, err error) {
 	key, err := recipientKEM.Scheme().UnmarshalBinaryPublicKey(to.Bytes())
 	if err != nil {
 		return enc, sealed, fmt.Errorf("sealing to a recipient: %w", err)
@@ -47,7 +48,7 @@ func SealSecret(rand io.Reader, to *ecdh.PublicKey, header []byte, s Secret) (en
 	if err != nil {
 		return enc, sealed, fmt.Errorf("sealing to a recipient: %w", err)
 	}
-	box, err := sealer.Seal(s[:], header)
+	box, err := sealer.Seal(s.Reveal(), header)
 	if err != nil {
 		return enc, sealed, fmt.Errorf("sealing to a recipient: %w", err)
 	}
@@ -59,24 +60,24 @@ func SealSecret(rand io.Reader, to *ecdh.PublicKey, header []byte, s Secret) (en
 var ErrNotForThisKey = errors.New("the handle is not for this key, or was edited")
 
 // OpenSecret opens what SealSecret sealed.
-func OpenSecret(key *ecdh.PrivateKey, header []byte, enc [32]byte, sealed [sealedSize]byte) (Secret, error) {
+func OpenSecret(key *ecdh.PrivateKey, header []byte, enc [32]byte, sealed [sealedSize]byte) (wire.Secret, error) {
 	private, err := recipientPrivate(key)
 	if err != nil {
-		return Secret{}, err
+		return wire.Secret{}, err
 	}
 	receiver, err := recipientSuite.NewReceiver(private, sealInfo(header))
 	if err != nil {
-		return Secret{}, fmt.Errorf("opening a handle: %w", err)
+		return wire.Secret{}, fmt.Errorf("opening a handle: %w", err)
 	}
 	opener, err := receiver.Setup(enc[:])
 	if err != nil {
-		return Secret{}, ErrNotForThisKey
+		return wire.Secret{}, ErrNotForThisKey
 	}
 	s, err := opener.Open(sealed[:], header)
-	if err != nil || len(s) != len(Secret{}) {
-		return Secret{}, ErrNotForThisKey
+	if err != nil || len(s) != secretSize {
+		return wire.Secret{}, ErrNotForThisKey
 	}
-	return Secret(s), nil
+	return wire.SecretOf([secretSize]byte(s)), nil
 }
 
 func sealInfo(header []byte) []byte {

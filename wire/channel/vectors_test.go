@@ -39,7 +39,7 @@ type fixed struct {
 	mode      Mode
 	rid       wire.RendezvousID
 	hash      [32]byte
-	secret    Secret
+	secret    wire.Secret
 	recipient *ecdh.PrivateKey
 	signer    ed25519.PrivateKey
 	daemon    ed25519.PrivateKey
@@ -55,7 +55,7 @@ func newFixed(mode Mode) *fixed {
 	}
 	return &fixed{
 		mode: mode, rid: wire.RendezvousID(fill(0x1d, 16)), hash: [32]byte(fill(0x44, 32)),
-		secret: Secret(fill(0x5e, 32)), recipient: key,
+		secret: wire.SecretOf([32]byte(fill(0x5e, 32))), recipient: key,
 		signer: ed25519.NewKeyFromSeed(fill(0x99, 32)), daemon: ed25519.NewKeyFromSeed(fill(0xda, 32)),
 		connID: [16]byte(fill(0xc0, 16)), nonce: [32]byte(fill(0xd0, 32)),
 		accept: Acceptance{Challenge: [8]byte(fill(0xca, 8)), Remaining: 1_799_500 * time.Millisecond},
@@ -67,17 +67,17 @@ func (f *fixed) public() ed25519.PublicKey { return f.daemon.Public().(ed25519.P
 func (f *fixed) client() ClientConfig {
 	c := ClientConfig{
 		Mode: f.mode, RID: f.rid, HandleHash: f.hash, Fingerprint: Fingerprint(f.public()),
-		Keys: f.secret.Keys(), Signer: f.signer, Rand: new(counting),
+		Keys: NewKeys(f.secret), Signer: wire.SigningKeyOf(f.signer), Rand: new(counting),
 	}
 	if f.mode == Sealed {
-		c.Recipient = f.recipient
+		c.Recipient = func() *ecdh.PrivateKey { return f.recipient }
 	}
 	return c
 }
 
 func (f *fixed) server() DaemonConfig {
 	c := DaemonConfig{
-		Mode: f.mode, RID: f.rid, HandleHash: f.hash, Keys: f.secret.Keys(),
+		Mode: f.mode, RID: f.rid, HandleHash: f.hash, Keys: NewKeys(f.secret),
 		Authority: f, Guard: NewGuard(time.Now), Rand: &counting{next: 0x80},
 	}
 	if f.mode == Sealed {
@@ -312,7 +312,7 @@ func cut(n int) func([]byte) []byte { return func(b []byte) []byte { return b[:n
 func (f *fixed) values(role string) vectors.Values {
 	v := vectors.Values{
 		"role": role, "mode": strconv.Itoa(int(f.mode)), "rid": vectors.Hex(f.rid[:]), "hh": vectors.Hex(f.hash[:]),
-		"s": vectors.Hex(f.secret[:]),
+		"s": vectors.Hex(f.secret.Reveal()),
 	}
 	if role == "client" {
 		fp := Fingerprint(f.public())
@@ -398,7 +398,7 @@ func (f *fixed) clientCases(t *testing.T, name string, file *vectors.File) {
 	}})
 	add("cut", "msg2 a byte short", daemonLies{after: cut(size - 1)})
 	add("cut", "nothing at all", daemonLies{after: cut(0)})
-	add("msg2 does not open", "a daemon with another S", daemonLies{keys: Secret(fill(0x5f, 32)).Keys()})
+	add("msg2 does not open", "a daemon with another S", daemonLies{keys: NewKeys(wire.SecretOf([32]byte(fill(0x5f, 32))))})
 	other := wire.RendezvousID(fill(0x1e, 16))
 	add("msg2 does not open", "another rid as PSK id", daemonLies{rid: &other})
 	if f.mode == Sealed {
@@ -458,7 +458,7 @@ func (f *fixed) daemonCases(t *testing.T, name string, file *vectors.File) {
 	add("msg1 mac", "a bit of ek", clientLies{msg1: flipped(ekAt)})
 	add("msg1 mac", "a bit of the commitment", clientLies{msg1: flipped(commitAt)})
 	add("msg1 mac", "a bit of the mac", clientLies{msg1: last})
-	add("msg1 mac", "a client with another S", clientLies{keys: Secret(fill(0x5f, 32)).Keys()})
+	add("msg1 mac", "a client with another S", clientLies{keys: NewKeys(wire.SecretOf([32]byte(fill(0x5f, 32))))})
 	add("low order", "ek with an X25519 part of zeros", clientLies{ek: func(ek []byte) { clear(ek[xwingKey-x25519Size:]) }})
 	add("low order", "ek with an X25519 part of p - 1", clientLies{ek: func(ek []byte) {
 		copy(ek[xwingKey-x25519Size:], append(append([]byte{0xec}, fill(0xff, 30)...), 0x7f))
@@ -583,7 +583,7 @@ func (f *fixed) schedule(t *testing.T, in vectors.Values, msg1 []byte, out vecto
 		t.Fatal(err)
 	}
 	psk := cfg.Keys.psk(ssR, th1.th)
-	out["ssR"], out["psk"], out["prkS"] = vectors.Hex(ssR), vectors.Hex(psk), vectors.Hex(cfg.Keys.prk)
+	out["ssR"], out["psk"], out["prkS"] = vectors.Hex(ssR), vectors.Hex(psk), vectors.Hex(cfg.Keys.prk.Reveal())
 	opener, err := cfg.decapsulate(begun.private, psk, th1b, m.enc)
 	if err != nil {
 		t.Fatal(err)
@@ -634,7 +634,7 @@ func fixedOf(t *testing.T, in vectors.Values) (*fixed, error) {
 		return nil, err
 	}
 	f := newFixed(Mode(mode))
-	f.rid, f.hash, f.secret = wire.RendezvousID(in.Bytes(t, "rid")), [32]byte(in.Bytes(t, "hh")), Secret(in.Bytes(t, "s"))
+	f.rid, f.hash, f.secret = wire.RendezvousID(in.Bytes(t, "rid")), [32]byte(in.Bytes(t, "hh")), wire.SecretOf([32]byte(in.Bytes(t, "s")))
 	if in["role"] == "client" {
 		f.signer = ed25519.NewKeyFromSeed(in.Bytes(t, "signer_seed"))
 		if f.mode == Sealed {
@@ -662,7 +662,7 @@ func TestSealedSecretsAreThoseOfTheVectors(t *testing.T) {
 			"key": vectors.Hex(key), "header": vectors.Hex(header), "enc": vectors.Hex(enc), "box": vectors.Hex(box),
 		}}
 		if class == "" {
-			c.Out = vectors.Values{"s": vectors.Hex(f.secret[:])}
+			c.Out = vectors.Values{"s": vectors.Hex(f.secret.Reveal())}
 		}
 		file.Cases = append(file.Cases, c)
 	}
@@ -684,7 +684,7 @@ func TestSealedSecretsAreThoseOfTheVectors(t *testing.T) {
 		if err != nil {
 			return nil, err
 		}
-		return vectors.Values{"s": vectors.Hex(s[:])}, nil
+		return vectors.Values{"s": vectors.Hex(s.Reveal())}, nil
 	}, vectors.Classes{"not for this key": ErrNotForThisKey.Error()})
 }
 

@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"strings"
 	"time"
 
@@ -27,24 +25,9 @@ const (
 	bearerPrefix = "osh1b"
 	flagSealed   = 0
 	flagBearer   = 1
-	boxSize      = 48
+	secretSize   = 32
+	boxSize      = secretSize + 16
 )
-
-// Secret is S in a bearer handle. It prints as nothing.
-type Secret [32]byte
-
-const hidden = "(secret)"
-
-var errMarshal = errors.New("a secret is not marshalled")
-
-// Format hides the secret, whatever the verb.
-func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, hidden) }
-
-// LogValue hides the secret from log handlers.
-func (Secret) LogValue() slog.Value { return slog.StringValue(hidden) }
-
-// MarshalText refuses.
-func (Secret) MarshalText() ([]byte, error) { return nil, errMarshal }
 
 // Handle is where a session is, who answers there, and the secret that opens
 // it: sealed to one recipient, or in the open for a bearer.
@@ -58,7 +41,7 @@ type Handle struct {
 	Relays    []wire.Relay // 1 to 3
 	Enc       [32]byte     // sealed
 	Box       [boxSize]byte
-	Secret    Secret // bearer
+	Secret    wire.Secret // S, bearer
 }
 
 // Header is everything before the secret; the seal is bound to it.
@@ -89,7 +72,7 @@ func (h Handle) Text() string {
 	if h.Sealed {
 		return wire.EncodeText(sealedPrefix, append(append(h.Header(), h.Enc[:]...), h.Box[:]...))
 	}
-	return wire.EncodeText(bearerPrefix, append(h.Header(), h.Secret[:]...))
+	return wire.EncodeText(bearerPrefix, append(h.Header(), h.Secret.Reveal()...))
 }
 
 // Hash is hh of §5: the whole handle, bound into every handshake with it.
@@ -97,7 +80,7 @@ func (h Handle) Hash() [32]byte {
 	if h.Sealed {
 		return wire.Hash("handle", h.Header(), h.Enc[:], h.Box[:])
 	}
-	return wire.Hash("handle", h.Header(), h.Secret[:])
+	return wire.Hash("handle", h.Header(), h.Secret.Reveal())
 }
 
 // Parse reads a handle that a person pasted. What it returns encodes back to
@@ -149,7 +132,7 @@ func parsePayload(sealed bool, b []byte) (Handle, error) {
 }
 
 func (h *Handle) parseSecret(rest []byte) error {
-	want := len(h.Secret)
+	want := secretSize
 	if h.Sealed {
 		want = len(h.Enc) + len(h.Box)
 	}
@@ -161,7 +144,7 @@ func (h *Handle) parseSecret(rest []byte) error {
 		copy(h.Box[:], rest[len(h.Enc):])
 		return nil
 	}
-	copy(h.Secret[:], rest)
+	h.Secret = wire.SecretOf([secretSize]byte(rest))
 	return nil
 }
 

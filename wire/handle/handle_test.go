@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -24,16 +23,23 @@ func testHandles() map[string]Handle {
 	base := Handle{RID: wire.RendezvousID{1}, Fingerprint: [32]byte{2}, HardLimit: time.Unix(1_800_000_000, 0).UTC()}
 	sealed, bearer, long := base, base, base
 	sealed.Sealed, sealed.Relays, sealed.Enc, sealed.Box = true, one, [32]byte{3}, [48]byte{4}
-	bearer.Relays, bearer.Secret = one, Secret{5}
+	bearer.Relays, bearer.Secret = one, wire.SecretOf([32]byte{5})
 	long.Sealed, long.Relays = true, three
 	return map[string]Handle{"sealed": sealed, "bearer": bearer, "three relays": long}
+}
+
+// same compares what the secrets conceal, and the rest.
+func same(a, b Handle) bool {
+	equal := bytes.Equal(a.Secret.Reveal(), b.Secret.Reveal())
+	a.Secret, b.Secret = wire.Secret{}, wire.Secret{}
+	return equal && reflect.DeepEqual(a, b)
 }
 
 func TestAHandleReadsBackAsItself(t *testing.T) {
 	for name, h := range testHandles() {
 		text := h.Text()
 		got, err := Parse(text)
-		if err != nil || !reflect.DeepEqual(got, h) || got.Text() != text || got.Hash() != h.Hash() {
+		if err != nil || !same(got, h) || got.Text() != text || got.Hash() != h.Hash() {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 		if len(text) > MaxText {
@@ -133,7 +139,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		again, err := Parse(h.Text())
-		if err != nil || !reflect.DeepEqual(again, h) {
+		if err != nil || !same(again, h) {
 			t.Fatalf("%q reads as %+v, and back as %+v, %v", text, h, again, err)
 		}
 	})
@@ -204,22 +210,6 @@ func TestWeakRecipientKeysAreRefused(t *testing.T) {
 	}
 	if _, err := ParseRecipientKey(key("", "")); err != nil {
 		t.Errorf("the key itself: %v", err)
-	}
-}
-
-func TestSecretsDoNotPrint(t *testing.T) {
-	id, err := ParseRecipientIdentity(wire.EncodeText(privatePrefix, bytes.Repeat([]byte{0xab}, 32)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret := Secret(bytes.Repeat([]byte{0xab}, 32))
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
-		for _, v := range []any{id, secret, &secret, Handle{Secret: secret}} {
-			out := strings.ToLower(fmt.Sprintf(verb, v))
-			if strings.Contains(out, "abab") || strings.Contains(out, "171 171") || strings.Contains(out, `\xab`) {
-				t.Errorf("%s of %T prints the secret: %s", verb, v, out)
-			}
-		}
 	}
 }
 

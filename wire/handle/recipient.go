@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"strings"
 
 	"filippo.io/edwards25519"
@@ -96,15 +95,15 @@ func CheckEd25519(public []byte) error {
 
 // RecipientIdentity is a recipient's private key: one seed, of which both key
 // pairs are derived. It prints as nothing.
-type RecipientIdentity struct{ seed [32]byte }
+type RecipientIdentity struct{ seed wire.Secret }
 
 // NewRecipientIdentity draws an identity.
 func NewRecipientIdentity(rand io.Reader) (*RecipientIdentity, error) {
-	id := new(RecipientIdentity)
-	if _, err := io.ReadFull(rand, id.seed[:]); err != nil {
+	seed, err := wire.NewSecret(rand)
+	if err != nil {
 		return nil, fmt.Errorf("drawing an identity: %w", err)
 	}
-	return id, nil
+	return &RecipientIdentity{seed: seed}, nil
 }
 
 // ParseRecipientIdentity reads the text of a private key.
@@ -114,12 +113,12 @@ func ParseRecipientIdentity(text string) (*RecipientIdentity, error) {
 		// The error of the decoder is about a secret: it stays here.
 		return nil, fmt.Errorf("%w: it is not a private key's text", ErrRecipientKey)
 	}
-	return &RecipientIdentity{seed: [32]byte(seed)}, nil
+	return &RecipientIdentity{seed: wire.SecretOf([32]byte(seed))}, nil
 }
 
 // Text is the secret itself, for its file.
 func (id *RecipientIdentity) Text() string {
-	return strings.ToUpper(wire.EncodeText(privatePrefix, id.seed[:]))
+	return strings.ToUpper(wire.EncodeText(privatePrefix, id.seed.Reveal()))
 }
 
 // Public is the half to register.
@@ -143,7 +142,7 @@ func (id *RecipientIdentity) Ed25519() ed25519.PrivateKey {
 
 // derive is X(prkK, label) of §2.
 func (id *RecipientIdentity) derive(label string) []byte {
-	prk, err := hkdf.Extract(sha256.New, id.seed[:], []byte("openscope/1 recipient"))
+	prk, err := hkdf.Extract(sha256.New, id.seed.Reveal(), []byte("openscope/1 recipient"))
 	if err != nil {
 		panic("handle: " + err.Error()) // SHA-256 is always allowed
 	}
@@ -153,12 +152,3 @@ func (id *RecipientIdentity) derive(label string) []byte {
 	}
 	return key
 }
-
-// Format hides the identity, whatever the verb.
-func (*RecipientIdentity) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, hidden) }
-
-// LogValue hides the identity from log handlers.
-func (*RecipientIdentity) LogValue() slog.Value { return slog.StringValue(hidden) }
-
-// MarshalText refuses.
-func (*RecipientIdentity) MarshalText() ([]byte, error) { return nil, errMarshal }

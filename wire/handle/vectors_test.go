@@ -34,7 +34,7 @@ func vectorHandle(sealed bool) Handle {
 		h.Enc, h.Box = [32]byte(bytes.Repeat([]byte{0xe1}, 32)), [48]byte(bytes.Repeat([]byte{0xb0}, 48))
 		return h
 	}
-	h.Secret = Secret(bytes.Repeat([]byte{0x5e}, 32))
+	h.Secret = wire.SecretOf([32]byte(bytes.Repeat([]byte{0x5e}, 32)))
 	return h
 }
 
@@ -70,7 +70,7 @@ func describe(h Handle) vectors.Values {
 		out["mode"], out["enc"], out["box"] = "sealed", vectors.Hex(h.Enc[:]), vectors.Hex(h.Box[:])
 		return out
 	}
-	out["s"] = vectors.Hex(h.Secret[:])
+	out["s"] = vectors.Hex(h.Secret.Reveal())
 	return out
 }
 

@@ -59,9 +59,9 @@ func Main(ctx context.Context, env *Env, root *Command, argv []string) int {
 	return int(e.Code)
 }
 
-// oneLine keeps an error on its line, whatever it quotes.
+// oneLine keeps an error on its line, and secrets out of it, whatever it quotes.
 func oneLine(s string) string {
-	return strings.ReplaceAll(Clean(strings.TrimSpace(s)), "\n", "; ")
+	return strings.ReplaceAll(Clean(Redact(strings.TrimSpace(s))), "\n", "; ")
 }
 
 func (c *Command) run(ctx context.Context, env *Env, path, argv []string) error {

@@ -138,6 +138,23 @@ func TestJSONHoldsNothingThatATerminalActsOn(t *testing.T) {
 	}
 }
 
+func TestAnErrorShowsNoSecretThatWasPastedIntoIt(t *testing.T) {
+	for _, text := range []string{"osh1b040g20g30g2gc1", "OSH1S040G20G30G2GC1", "ost1abcdefghij", "OPENSCOPE-SECRET-KEY-1ABCDEFGH", "openscope-daemon-key-1abcdefgh"} {
+		for _, args := range [][]string{{text}, {"--" + text}, {"do", "--shared", text, "--" + text}, {"do", text + "\n" + text, "x", "y"}} {
+			out, errs, _ := line(t, "", args...)
+			if strings.Contains(strings.ToLower(errs), strings.ToLower(text[len(text)-6:])) {
+				t.Errorf("%q: %q %q", args, out, errs)
+			}
+		}
+	}
+	if garbled := "O!SH1B" + strings.Repeat("ABC123", 10); strings.Contains(Redact(garbled), "123ABC123") {
+		t.Errorf("%q becomes %q", garbled, Redact(garbled))
+	}
+	if text := "an osh1 and an ost1, s-abc and osk1" + strings.Repeat("z9", 55) + " " + strings.Repeat("ab12", 16); Redact(text) != text {
+		t.Errorf("%q becomes %q", text, Redact(text))
+	}
+}
+
 func TestSecretsComeFromFilesToo(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(path, []byte(" hidden\n"), 0o600); err != nil {

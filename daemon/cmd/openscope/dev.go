@@ -190,7 +190,7 @@ func (d *dev) open(ctx context.Context) error {
 	}{
 		opened.ID, d.path("openscope.sock"),
 		fmt.Sprintf("openscope-reflect-client --identity %s --known-daemons %s --fingerprint %q --passport %s",
-			d.path("recipient.key"), d.path("known_daemons"), strings.Join(opened.Words, " "), opened.Handle),
+			d.path("recipient.key"), d.path("known_daemons"), strings.Join(opened.Words, " "), string(opened.Handle)),
 		opened.Expires.UTC().Format(time.RFC3339),
 	}
 	return d.env.Print(line, func(w io.Writer) {

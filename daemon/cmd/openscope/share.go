@@ -119,7 +119,7 @@ func printOpened(w io.Writer, o control.OpenResult, f *openFlags) {
 	}
 	fmt.Fprintf(w, "\nfingerprint  %s\n", strings.Join(o.Words, " "))
 	fmt.Fprintf(w, "             read these words to the recipient by another way than you send the handle\n")
-	fmt.Fprintf(w, "\nhandle       %s\n\nthey run     openscope-reflect-client --passport %s\n", o.Handle, o.Handle)
+	fmt.Fprintf(w, "\nhandle       %s\n\nthey run     openscope-reflect-client --passport %s\n", string(o.Handle), string(o.Handle))
 	if f.bearer && !f.noConfirm {
 		fmt.Fprintf(w, "then         openscope share confirm %s WORDS, with the four words they read to you\n", o.ID)
 	}

@@ -3,7 +3,9 @@ package control
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
+	"log/slog"
 	"time"
 
 	"openscope/wire/term"
@@ -154,7 +156,7 @@ type OpenRequest struct {
 // OpenResult is the session, or with DryRun what it would be.
 type OpenResult struct {
 	ID             string     `json:"id,omitempty"`
-	Handle         string     `json:"handle,omitempty"`
+	Handle         HandleText `json:"handle,omitempty"`
 	Expires        time.Time  `json:"expires"`
 	HardLimit      time.Time  `json:"hard_limit"`
 	Words          []string   `json:"words"`
@@ -163,6 +165,16 @@ type OpenResult struct {
 	DryRun         []Concrete `json:"dry_run,omitempty"`
 	Warnings       []string   `json:"warnings,omitempty"`
 }
+
+// HandleText is a handle on its way to the issuer, who passes it on. It crosses
+// the socket as the text it is, and prints as nothing: who shows it converts it.
+type HandleText string
+
+// Format hides the handle, whatever the verb.
+func (HandleText) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "(a handle)") }
+
+// LogValue hides the handle from log handlers.
+func (HandleText) LogValue() slog.Value { return slog.StringValue("(a handle)") }
 
 // Concrete is what a delegated verb comes to.
 type Concrete struct {
