@@ -95,7 +95,7 @@ func (r source) specs(g Grant) []Spec {
 func TestNarrowingNeverWidens(t *testing.T) {
 	r := source{rand.New(rand.NewPCG(1, 2))}
 	pairs, refused, allowed := 0, 0, 0
-	for pairs < 50_000 {
+	for pairs < narrowedPairs {
 		g, specs := r.pair()
 		n, err := g.Narrow(specs, Limits{})
 		if err != nil {

@@ -1,0 +1,6 @@
+//go:build long
+
+package channel
+
+// instrumentedRecords is how many records are sealed with their nonces watched.
+const instrumentedRecords = 10_000_000
