@@ -16,8 +16,9 @@ build: ## the three programs, into bin/
 test: ## everything that proves it; lists what was skipped, and why
 	@.ci/test
 
-test-long: ## also what takes hours (build tag long), then 20 million inputs for each fuzz target
+test-long: ## also what takes hours (build tag long), all vectors of RFC 9180, then 20 million inputs for each fuzz target
 	@.ci/test -tags=long -timeout=12h
+	@go test -count=1 github.com/cloudflare/circl/hpke
 	@.ci/fuzz 20000000x
 
 vectors: ## writes testdata/vectors anew; make test says whether they have changed

@@ -2,4 +2,7 @@
 
 package bench
 
-const agreements = 1_000_000
+const (
+	agreements = 1_000_000
+	hpkeRounds = 10_000
+)
