@@ -74,6 +74,10 @@ func (a *action) withinPassport() error {
 // them now. The right to delegate is asked again too: a session must not
 // outlive it.
 func (a *action) decide(r *rules) error {
+	if r.lockdown != nil {
+		a.rule = "lockdown"
+		return r.lockdown.refusal()
+	}
 	who, err := a.who()
 	if err != nil {
 		return err

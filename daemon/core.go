@@ -38,13 +38,16 @@ type core struct {
 	meter    *session.Meter // of calls made from inside
 	started  time.Time
 
-	rules atomic.Pointer[rules]
+	rules  atomic.Pointer[rules]
+	ruling sync.Mutex // held while rules are replaced
 
 	// calls counts the running ones, so that Run outlives them.
 	calls sync.WaitGroup
 
 	mu          sync.Mutex // guards what is below
 	ctx         context.Context
+	localCtx    context.Context // of the calls from inside
+	stopLocal   context.CancelCauseFunc
 	shares      map[wire.RendezvousID]*share
 	pending     map[connID]*pendingHandshake
 	connections map[connID]*connection
@@ -120,6 +123,7 @@ func newCore(cfg Config) (*core, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.lockdown = c.readLockdown()
 	c.rules.Store(r)
 	return c, nil
 }

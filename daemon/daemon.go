@@ -139,6 +139,15 @@ func (c *core) start(ctx context.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ctx = ctx
+	c.localCtx, c.stopLocal = context.WithCancelCause(ctx)
+}
+
+// stopLocalCalls ends the calls from inside that run now, and no later ones.
+func (c *core) stopLocalCalls(why error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopLocal(why)
+	c.localCtx, c.stopLocal = context.WithCancelCause(c.ctx)
 }
 
 // shutdown ends every session, so that clients are told, and waits a moment
@@ -185,6 +194,9 @@ func (c *core) reload() error {
 	if err := c.record(e); err != nil {
 		return err
 	}
+	c.ruling.Lock()
+	defer c.ruling.Unlock()
+	r.lockdown = c.rules.Load().lockdown
 	c.rules.Store(r)
 	return nil
 }

@@ -17,6 +17,9 @@ import (
 // sessions there are is told only of their own.
 func (c *core) Status(ctx context.Context) (control.Status, error) {
 	status := control.Status{Started: c.started, PID: os.Getpid(), LogOK: c.log.Err() == nil}
+	if l := c.rules.Load().lockdown; l != nil {
+		status.Lockdown = l.refusal().Error()
+	}
 	for _, r := range c.network.Relays() {
 		status.Relays = append(status.Relays, control.RelayStatus{Address: r.Address, Connected: r.Connected, Problem: r.Problem})
 	}
@@ -82,7 +85,7 @@ func (c *core) Call(ctx context.Context, req control.CallRequest, stdout, stderr
 // among those that Run outlives.
 func (c *core) localContext(ctx context.Context) (context.Context, func()) {
 	c.mu.Lock()
-	working := c.ctx
+	working := c.localCtx
 	c.mu.Unlock()
 	ctx, cancel := context.WithCancelCause(ctx)
 	c.calls.Add(1)
@@ -111,6 +114,9 @@ func (c *core) Explain(ctx context.Context, req control.ExplainRequest) (control
 	}
 	if err := act.resolve(r); err != nil {
 		return control.Explanation{Rule: "the verb's schema", Reason: err.Error()}, nil
+	}
+	if r.lockdown != nil {
+		return control.Explanation{Rule: "lockdown", Reason: r.lockdown.refusal().Error()}, nil
 	}
 	d := r.policy.Decide(req.Agent, policyWho(who), req.Verb, act.values)
 	return control.Explanation{Allowed: d.Allowed, Rule: d.Rule, Reason: d.Reason}, nil

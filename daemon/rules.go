@@ -19,6 +19,7 @@ type rules struct {
 	catalog    *catalog.Catalog
 	recipients map[string]policy.Recipient
 	executors  map[string]executor.Executor
+	lockdown   *lockdown // nil: off
 }
 
 // loadRules reads grants, verbs and recipients. A missing file is an empty

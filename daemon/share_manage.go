@@ -128,6 +128,9 @@ func (c *core) ExtendShare(ctx context.Context, req control.ExtendRequest) (cont
 	if s.Live() != nil {
 		return control.ExtendResult{}, control.Errorf(control.Over, "session %s is over: %s", s.ID, closing(s.Session).Cause)
 	}
+	if _, err := c.unlocked(); err != nil {
+		return control.ExtendResult{}, err
+	}
 	if req.TTL == 0 && len(req.Specs) == 0 {
 		return control.ExtendResult{}, control.Errorf(control.Usage, "--ttl or --verb is needed")
 	}

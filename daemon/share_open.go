@@ -66,7 +66,10 @@ func (c *core) offer(ctx context.Context, req control.OpenRequest) (*offer, erro
 	if err != nil {
 		return nil, err
 	}
-	r := c.rules.Load()
+	r, err := c.unlocked()
+	if err != nil {
+		return nil, err
+	}
 	o := &offer{issuer: who, agent: req.Agent, alias: req.To, note: req.Note}
 	delegation := r.policy.Delegation(req.Agent)
 	if o.recipient, err = chosenRecipient(r, req); err != nil {
@@ -252,6 +255,10 @@ func (c *core) newShare(o *offer) (*share, wire.Secret, error) {
 	c.mu.Lock()
 	c.shares[s.RID] = s
 	c.mu.Unlock()
+	if _, err := c.unlocked(); err != nil { // the switch was turned meanwhile
+		c.forgetShare(s)
+		return nil, secret, err
+	}
 	return s, secret, nil
 }
 

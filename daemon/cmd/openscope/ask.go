@@ -21,6 +21,9 @@ func (p *paths) status(ctx context.Context, env *term.Env, _ []string) error {
 		if !s.LogOK {
 			fmt.Fprintln(w, "the log cannot be written: nothing runs")
 		}
+		if s.Lockdown != "" {
+			fmt.Fprintln(w, term.Clean(s.Lockdown))
+		}
 		fmt.Fprintf(w, "%d live sessions of yours\n", s.Sessions)
 		if len(s.Relays) == 0 {
 			fmt.Fprintln(w, "no relay is configured: nothing can be shared")

@@ -52,6 +52,7 @@ func root(getenv func(string) string) *term.Command {
 			callCommand(p),
 			shareCommand(p),
 			recipientCommand(p),
+			lockdownCommand(p),
 			policyCommand(p),
 			auditCommand(p),
 			term.VersionCommand(version),

@@ -29,7 +29,7 @@ const KindTorn = "torn"
 // written, and what is longer than [MaxText] is cut.
 type Event struct {
 	// Kind is one of: open refuse connect disconnect confirm claim call deny
-	// result extend revoke expire close start stop reload torn, or what was
+	// result extend revoke expire close lockdown start stop reload torn, or what was
 	// done to the registry of recipients.
 	Kind string `json:"kind"`
 

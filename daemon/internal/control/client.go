@@ -142,6 +142,11 @@ func (c *Client) Explain(ctx context.Context, r ExplainRequest) (Explanation, er
 	return ask[Explanation](ctx, c, "explain", r)
 }
 
+// Lockdown implements Daemon.
+func (c *Client) Lockdown(ctx context.Context, r LockdownRequest) (LockdownResult, error) {
+	return ask[LockdownResult](ctx, c, "lockdown", r)
+}
+
 // Call implements Daemon: output is written as it comes, one stream a frame.
 func (c *Client) Call(ctx context.Context, r CallRequest, stdout, stderr io.Writer) (CallResult, error) {
 	body, err := c.post(ctx, "call", r)

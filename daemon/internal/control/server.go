@@ -120,6 +120,7 @@ func (s *Server) routes() http.Handler {
 	handle(mux, "recipient/list", func(ctx context.Context, _ struct{}) ([]RecipientInfo, error) { return d.ListRecipients(ctx) })
 	handle(mux, "recipient/remove", noResult(d.RemoveRecipient))
 	handle(mux, "explain", d.Explain)
+	handle(mux, "lockdown", d.Lockdown)
 	mux.HandleFunc("POST /v1/call", s.call)
 	mux.HandleFunc("POST /v1/audit", s.audit)
 	return mux

@@ -27,6 +27,7 @@ type Daemon interface {
 	ListRecipients(ctx context.Context) ([]RecipientInfo, error)
 	RemoveRecipient(ctx context.Context, r RemoveRecipientRequest) error
 	Explain(ctx context.Context, r ExplainRequest) (Explanation, error)
+	Lockdown(ctx context.Context, r LockdownRequest) (LockdownResult, error)
 	AuditTail(ctx context.Context, r AuditRequest, w io.Writer) error
 }
 
@@ -74,7 +75,8 @@ type Status struct {
 	Started  time.Time     `json:"started"`
 	PID      int           `json:"pid"`
 	LogOK    bool          `json:"log_ok"`
-	Sessions int           `json:"sessions"` // live ones of whoever asks
+	Sessions int           `json:"sessions"`           // live ones of whoever asks
+	Lockdown string        `json:"lockdown,omitempty"` // why nothing runs
 	Relays   []RelayStatus `json:"relays"`
 }
 
@@ -273,6 +275,17 @@ type Explanation struct {
 	Allowed bool   `json:"allowed"`
 	Rule    string `json:"rule"`
 	Reason  string `json:"reason"`
+}
+
+// LockdownRequest turns the kill switch on or off.
+type LockdownRequest struct {
+	On     bool   `json:"on"`
+	Reason string `json:"reason"`
+}
+
+// LockdownResult names the sessions that it ended.
+type LockdownResult struct {
+	Ended []string `json:"ended"`
 }
 
 // AuditRequest asks for the newest entries of the log.

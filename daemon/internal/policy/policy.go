@@ -176,6 +176,11 @@ func (p *Policy) MayAct(name string, who Who) bool {
 		slices.ContainsFunc(a.groups, func(g string) bool { return slices.Contains(who.Groups, g) })
 }
 
+// MayActAtAll reports whether there is an agent that the user may act as.
+func (p *Policy) MayActAtAll(who Who) bool {
+	return slices.ContainsFunc(sortedKeys(p.agents), func(name string) bool { return p.MayAct(name, who) })
+}
+
 // RunAs is the account the agent's verbs run under: the user's own, unless the
 // grant says otherwise.
 func (p *Policy) RunAs(name string, who Who) string {
