@@ -93,9 +93,11 @@ func (c *core) awaitConfirmation(ctx context.Context, act *action) error {
 	}
 	// The sender may have gone while the call waited: an answer to a new PING
 	// is what makes the call fresh again (wire/README.md §7).
+	// A timer stands still while the machine sleeps; the boot clock does not.
 	probe, cancel := context.WithTimeout(ctx, session.FreshFor)
 	defer cancel()
-	if err := act.conn.peer.Probe(probe); err != nil {
+	asked := c.clock.Boot()
+	if err := act.conn.peer.Probe(probe); err != nil || c.clock.Boot()-asked > session.FreshFor {
 		return &ended{cause: call.Stale, reason: "the caller did not answer after the confirmation"}
 	}
 	if err := act.withinPassport(); err != nil {

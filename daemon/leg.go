@@ -26,6 +26,9 @@ const (
 	issueWithin = 5 * time.Second        // a client has to take a passport
 )
 
+// silenceInterval is how often somebody looks for a peer's silence.
+const silenceInterval = time.Second
+
 // maxOutput is how much output one record carries.
 const maxOutput = channel.MaxBody - call.OutputHeader
 
@@ -87,6 +90,7 @@ func (l *leg) serve(from string) error {
 	l.touch()
 	var beside sync.WaitGroup
 	beside.Go(l.ping)
+	beside.Go(l.watchSilence)
 	beside.Go(l.awaitClose)
 	err = l.read()
 	l.sayFault(err)
@@ -286,7 +290,25 @@ func (l *leg) forget(nonce [8]byte) {
 	delete(l.probes, nonce)
 }
 
-// ping keeps the connection's rhythm and ends it when the client is silent.
+// watchSilence ends the connection when the client has been silent for too
+// long. It writes nothing, and so is not held up by a peer that does not read.
+func (l *leg) watchSilence() {
+	tick := time.NewTicker(silenceInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-l.finished:
+			return
+		case now := <-tick.C:
+			if l.silence(now) > deadAfter(l.running.Load() > 0) {
+				l.leg.Reset()
+				return
+			}
+		}
+	}
+}
+
+// ping keeps the connection's rhythm.
 func (l *leg) ping() {
 	tick := time.NewTicker(pingRunning)
 	defer tick.Stop()
@@ -296,12 +318,7 @@ func (l *leg) ping() {
 		case <-l.finished:
 			return
 		case now := <-tick.C:
-			busy := l.running.Load() > 0
-			if l.silence(now) > deadAfter(busy) {
-				l.leg.Reset()
-				return
-			}
-			if !busy && now.Sub(last) < pingIdle {
+			if busy := l.running.Load() > 0; !busy && now.Sub(last) < pingIdle {
 				continue
 			}
 			last = now

@@ -32,7 +32,7 @@ const (
 // neighbours.
 const (
 	streamWindow     = 256 << 10
-	MaxDaemonStreams = 1024
+	MaxDaemonStreams = 640
 	handshakeTimeout = 5 * time.Second
 )
 
