@@ -77,12 +77,15 @@ func TestNothingThatHoldsASecretPrintsIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	vectors.HoldConcealed(t, tokenSeed, daemon.Config{Token: token})
-	vectors.HoldConcealed(t, decoded(t, w.path("identity.key")), w.daemon)
 	claim := decoded(t, filepath.Join(w.path("client"), "claims", h.RID.String()))[8:]
-	for _, secret := range [][]byte{claim, recordKey(s, "rx"), recordKey(s, "tx")} {
+	rx, tx := recordKey(s, "rx"), recordKey(s, "tx")
+	_ = s.Close()
+	w.stop() // fmt takes no locks: what is printed from here on must be at rest
+	for _, secret := range [][]byte{claim, rx, tx} {
 		vectors.HoldConcealed(t, secret, s)
 		vectors.HoldConcealed(t, secret, sessionConn(s))
 	}
+	vectors.HoldConcealed(t, decoded(t, w.path("identity.key")), w.daemon)
 }
 
 // sessionConn is the connection of a session, which gives it to nobody.

@@ -35,6 +35,7 @@ type world struct {
 	daemon *daemon.Daemon
 	vendor *handle.RecipientIdentity
 	clock  *steppedClock
+	stop   func() // ends relay and daemon, and waits for every goroutine of theirs
 }
 
 // steppedClock is the machine's clocks, and what a test has added to each.
@@ -109,7 +110,8 @@ func newWorld(t *testing.T) *world {
 	w := &world{t: t, dir: protectedDir(t), clock: newSteppedClock()}
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
-	t.Cleanup(func() { cancel(); running.Wait() })
+	w.stop = func() { cancel(); running.Wait() }
+	t.Cleanup(w.stop)
 
 	tokens, token := newTokens(t, w.dir)
 	w.relay = startRelay(t, ctx, &running, w.dir, tokens, nil)

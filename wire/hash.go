@@ -3,6 +3,7 @@ package wire
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"hash"
 )
 
 // Protocol names the one suite of this version; it begins every hash, so that
@@ -29,8 +30,22 @@ func LP(parts ...[]byte) []byte {
 }
 
 // Hash is H of §1: SHA-256 over the length-prefixed protocol name, label and
-// parts. Every use has its own label, listed in the specification.
-func Hash(label string, parts ...[]byte) [32]byte {
-	prefixed := LP([]byte(Protocol), []byte(label))
-	return sha256.Sum256(AppendLP(prefixed, parts...))
+// parts. Every use has its own label, listed in the specification. The parts
+// go straight into the hash: a handshake hashes kilobytes before it trusts anybody.
+func Hash(label string, parts ...[]byte) (sum [32]byte) {
+	h := sha256.New()
+	writeLP(h, []byte(Protocol))
+	writeLP(h, []byte(label))
+	for _, part := range parts {
+		writeLP(h, part)
+	}
+	h.Sum(sum[:0])
+	return sum
+}
+
+func writeLP(h hash.Hash, part []byte) {
+	var size [4]byte
+	binary.BigEndian.PutUint32(size[:], uint32(len(part)))
+	h.Write(size[:])
+	h.Write(part)
 }

@@ -817,7 +817,7 @@ func judgeRecords(t *testing.T, in vectors.Values) (vectors.Values, error) {
 }
 
 // Both ends spend the cost of a handshake on whoever has S, and little on
-// anybody else; a connection's two buffers are 33 KiB.
+// anybody else.
 func TestAHostilePeerCostsLittle(t *testing.T) {
 	file := vectors.Load(t, root, "handshake")
 	for _, mode := range []Mode{Sealed, Bearer} {
