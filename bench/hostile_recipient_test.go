@@ -673,9 +673,8 @@ func TestABrokenRecordEndsTheConnectionAndRunsNothing(t *testing.T) {
 		}
 		n++
 		s := o.enter()
-		if _, err := s.leg.Write(append(raw(s), s.up.seal(padded(byte(channel.TypeCall), s.signed(hold(s))))...)); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
+		// Of a long one the daemon hears the beginning, and may hang up before the rest is written.
+		_, _ = s.leg.Write(append(raw(s), s.up.seal(padded(byte(channel.TypeCall), s.signed(hold(s))))...))
 		if took, err := s.end(); took > 2*time.Second {
 			t.Errorf("%s: the connection goes on for %v: %v", name, took, err)
 		}
