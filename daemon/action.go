@@ -30,7 +30,8 @@ type action struct {
 	body      []byte // the CALL as it was signed; nil for a local call
 	signature []byte
 
-	// what it comes to
+	// what it comes to, and by which rules
+	rules  *rules
 	verb   *catalog.Verb
 	values map[string]string
 	rule   string
@@ -52,7 +53,7 @@ func (a *action) resolve(r *rules) error {
 	if err != nil {
 		return err
 	}
-	a.verb, a.values = verb, values
+	a.rules, a.verb, a.values = r, verb, values
 	return nil
 }
 
@@ -70,10 +71,11 @@ func (a *action) withinPassport() error {
 	return grant.Allows(a.verb.Name, a.values)
 }
 
-// decide asks the grants as they are now, for the issuer as the system knows
+// decide asks the grants of the rules that resolved it, for the issuer as the system knows
 // them now. The right to delegate is asked again too: a session must not
 // outlive it.
-func (a *action) decide(r *rules) error {
+func (a *action) decide() error {
+	r := a.rules
 	if r.lockdown != nil {
 		a.rule = "lockdown"
 		return r.lockdown.refusal()
@@ -129,6 +131,13 @@ func (a *action) identity() (executor.Identity, error) {
 		return executor.Identity{}, fmt.Errorf("the daemon does not run as root, so verbs run as its own user only, not as %s", p.Name)
 	}
 	return executor.Identity{Name: p.Name, UID: p.UID, GID: p.GID, Groups: p.GIDs}, nil
+}
+
+// line says, for a person, what the decided call comes to.
+func (a *action) line() string {
+	return a.rules.executors[a.verb.Executor].Describe(executor.Job{
+		Argv: a.verb.Argv(a.values), As: executor.Identity{Name: a.runAs}, Issuer: a.issuer.Name, Target: a.verb.Target,
+	})
 }
 
 // event is a log event with everything known of the action so far.

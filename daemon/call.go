@@ -16,14 +16,13 @@ import (
 // chokepoint, no second door. It returns once the work is gone and the outcome
 // is on disk.
 func (c *core) serveCall(ctx context.Context, act *action, out *output) outcome {
-	rules := c.rules.Load()
-	if err := act.resolve(rules); err != nil {
+	if err := act.resolve(c.rules.Load()); err != nil {
 		return c.deny(act, err)
 	}
 	if err := act.withinPassport(); err != nil {
 		return c.deny(act, err)
 	}
-	if err := act.decide(rules); err != nil {
+	if err := act.decide(); err != nil {
 		return c.deny(act, err)
 	}
 	release, err := act.meter.Start()
@@ -34,10 +33,13 @@ func (c *core) serveCall(ctx context.Context, act *action, out *output) outcome 
 	if err := c.awaitConfirmation(ctx, act); err != nil {
 		return c.deny(act, err)
 	}
+	if err := c.awaitApproval(ctx, act); err != nil {
+		return c.deny(act, err)
+	}
 	if err := c.logIntent(act); err != nil {
 		return c.unlogged(act, err)
 	}
-	done := c.execute(ctx, rules, act, out)
+	done := c.execute(ctx, act, out)
 	if err := c.logOutcome(act, done); err != nil {
 		return c.unlogged(act, err)
 	}
@@ -91,24 +93,16 @@ func (c *core) awaitConfirmation(ctx context.Context, act *action) error {
 	case <-ctx.Done():
 		return endedBy(context.Cause(ctx))
 	}
-	// The sender may have gone while the call waited: an answer to a new PING
-	// is what makes the call fresh again (wire/README.md §7).
-	// A timer stands still while the machine sleeps; the boot clock does not.
-	probe, cancel := context.WithTimeout(ctx, session.FreshFor)
-	defer cancel()
-	asked := c.clock.Boot()
-	if err := act.conn.peer.Probe(probe); err != nil || c.clock.Boot()-asked > session.FreshFor {
-		return &ended{cause: call.Stale, reason: "the caller did not answer after the confirmation"}
-	}
-	if err := act.withinPassport(); err != nil {
+	// The sender may have gone while the call waited.
+	if err := c.present(ctx, act); err != nil {
 		return err
 	}
-	return act.decide(c.rules.Load())
+	return c.decideAgain(act)
 }
 
 // execute runs the call and says how it ended. The context's cause, where it
 // has one, is the call's.
-func (c *core) execute(ctx context.Context, r *rules, act *action, out *output) outcome {
+func (c *core) execute(ctx context.Context, act *action, out *output) outcome {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	out.begin(ctx, stop, act.maxOutput())
@@ -116,7 +110,7 @@ func (c *core) execute(ctx context.Context, r *rules, act *action, out *output) 
 	if err != nil {
 		return out.outcome(call.Failed, 0, err.Error())
 	}
-	result := r.executors[act.verb.Executor].Execute(ctx, job)
+	result := act.rules.executors[act.verb.Executor].Execute(ctx, job)
 	switch {
 	case ctx.Err() != nil:
 		why := endedBy(context.Cause(ctx))

@@ -32,6 +32,8 @@ type Config struct {
 	Grants, Verbs, Recipients string
 	// MaxTTL lowers the 30 minutes cap; zero leaves it.
 	MaxTTL time.Duration
+	// ApproveWithin is how long a call waits for an approval; zero means 2 minutes.
+	ApproveWithin time.Duration
 
 	// Clock and Rand are the machine's own when nil.
 	Clock  session.Clock
@@ -52,6 +54,8 @@ type configFile struct {
 	Verbs      string        `yaml:"verbs"`
 	Recipients string        `yaml:"recipients"`
 	MaxTTL     time.Duration `yaml:"max_ttl"`
+
+	ApproveWithin time.Duration `yaml:"approve_within"`
 }
 
 // maxRelays is how many a handle can name (wire/README.md §4).
@@ -91,11 +95,14 @@ func (f configFile) config(dir string) (Config, error) {
 		return filepath.Join(dir, name)
 	}
 	cfg := Config{
-		StateDir: within(f.StateDir), Socket: within(f.Socket), MaxTTL: f.MaxTTL,
+		StateDir: within(f.StateDir), Socket: within(f.Socket), MaxTTL: f.MaxTTL, ApproveWithin: f.ApproveWithin,
 		Grants: within(f.Grants), Verbs: within(f.Verbs), Recipients: within(f.Recipients),
 	}
 	if f.MaxTTL < 0 || f.MaxTTL > session.HardCap {
 		return Config{}, fmt.Errorf("max_ttl: %s is not between 0 and %s; the cap can be lowered, never raised", f.MaxTTL, session.HardCap)
+	}
+	if f.ApproveWithin < 0 || f.ApproveWithin > session.HardCap {
+		return Config{}, fmt.Errorf("approve_within: %s is not between 0 and %s", f.ApproveWithin, session.HardCap)
 	}
 	if len(f.Relays) == 0 {
 		return cfg, nil // local calls need no relay; share open says what is missing

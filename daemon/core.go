@@ -51,7 +51,8 @@ type core struct {
 	shares      map[wire.RendezvousID]*share
 	pending     map[connID]*pendingHandshake
 	connections map[connID]*connection
-	recipientMu sync.Mutex // one edit of the recipients file at a time
+	waiting     map[string]*waitingCall // by name
+	recipientMu sync.Mutex              // one edit of the recipients file at a time
 }
 
 // share is a session with what the core needs to shake hands for it.
@@ -104,6 +105,7 @@ func newCore(cfg Config) (*core, error) {
 		shares:      make(map[wire.RendezvousID]*share),
 		pending:     make(map[connID]*pendingHandshake),
 		connections: make(map[connID]*connection),
+		waiting:     make(map[string]*waitingCall),
 	}
 	if c.clock == nil {
 		c.clock = systemClock{}
@@ -116,6 +118,9 @@ func newCore(cfg Config) (*core, error) {
 	}
 	if c.cfg.MaxTTL == 0 {
 		c.cfg.MaxTTL = session.HardCap
+	}
+	if c.cfg.ApproveWithin == 0 {
+		c.cfg.ApproveWithin = defaultApproveWithin
 	}
 	c.meter = session.NewMeter(c.clock, localLimits())
 	c.started = c.clock.Wall()

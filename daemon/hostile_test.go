@@ -264,6 +264,7 @@ type seamPeer struct {
 	stuck chan struct{} // where set, Output does not return before it is closed
 
 	mu      sync.Mutex
+	away    func() error // where set, what comes of a PING
 	output  uint64
 	issued  int
 	closed  []call.Close
@@ -302,7 +303,14 @@ func (p *seamPeer) Issue(passport.Signed) error {
 	return nil
 }
 
-func (p *seamPeer) Probe(context.Context) error { return nil }
+func (p *seamPeer) Probe(context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.away == nil {
+		return nil
+	}
+	return p.away()
+}
 
 func (p *seamPeer) Close(c call.Close) {
 	p.mu.Lock()

@@ -52,6 +52,13 @@ func (c *core) owned(ctx context.Context, id string) (*share, error) {
 		WithHint("run: openscope share list --all")
 }
 
+// maySee also takes in those who answer for calls of others: where the grant
+// asks for two people, whoever may act as the agent.
+func (c *core) maySee(who principal.Principal, s *session.Session) bool {
+	policy := c.rules.Load().policy
+	return mayManage(who, s) || policy.Delegation(s.Issuer.Agent).TwoPeople && policy.MayAct(s.Issuer.Agent, policyWho(who))
+}
+
 func mayManage(who principal.Principal, s *session.Session) bool {
 	return who.UID == 0 || who.UID == s.Issuer.UID
 }
@@ -71,7 +78,7 @@ func (c *core) ListShares(ctx context.Context, req control.ListRequest) ([]contr
 	}
 	list := []control.Share{}
 	for _, s := range c.sessions.All() {
-		if mayManage(who, s) && (req.All || s.Live() == nil) {
+		if c.maySee(who, s) && (req.All || s.Live() == nil) {
 			list = append(list, c.describe(s))
 		}
 	}
@@ -96,6 +103,7 @@ func (c *core) describe(s *session.Session) control.Share {
 	if share, ok := c.shareOf(s.RID); ok {
 		info.Connections = len(c.connectionsOf(share))
 	}
+	info.Waiting = c.waitingOf(s)
 	info.State = state(s, info.Connections)
 	if cause, reason := s.Ended(); cause != 0 {
 		info.Cause, info.RemainingS = cause.String(), 0

@@ -35,6 +35,7 @@ type offer struct {
 	limits    session.Limits
 	grant     passport.Grant
 	note      string
+	approve   []string // verbs that the issuer wants to be asked for
 	warnings  []string
 }
 
@@ -84,6 +85,9 @@ func (c *core) offer(ctx context.Context, req control.OpenRequest) (*offer, erro
 	}
 	o.waived = req.NoConfirm
 	if o.grant, err = c.narrowed(r, who, req.Agent, req.Specs, nil); err != nil {
+		return nil, err
+	}
+	if o.approve, err = chosenApprovals(req.Approve, o.grant.Verbs); err != nil {
 		return nil, err
 	}
 	for _, v := range o.grant.Verbs {
@@ -184,6 +188,17 @@ func chosenLimits(req control.OpenRequest, d policy.Delegation) (session.Limits,
 	return l, nil
 }
 
+// chosenApprovals are the verbs to be asked for: shared ones, each by its name.
+func chosenApprovals(asked []string, shared []passport.Verb) ([]string, error) {
+	for _, name := range asked {
+		if !slices.ContainsFunc(shared, func(v passport.Verb) bool { return v.Name == name }) {
+			return nil, control.Errorf(control.Usage, "--approve %s: it is not among the verbs to be shared", name).
+				WithHint("name it with --verb too")
+		}
+	}
+	return asked, nil
+}
+
 // narrowed is the issuer's live surface narrowed by the specs, and joined to
 // what is delegated already.
 func (c *core) narrowed(r *rules, who principal.Principal, agent string, specs []string, already []passport.Verb) (passport.Grant, error) {
@@ -222,7 +237,7 @@ func (c *core) newShare(o *offer) (*share, wire.Secret, error) {
 	if err != nil {
 		return nil, secret, fmt.Errorf("opening a session: %w", err)
 	}
-	id, err := newSessionID(c.rand)
+	id, err := drawName(c.rand, "s-")
 	if err != nil {
 		return nil, secret, fmt.Errorf("opening a session: %w", err)
 	}
@@ -240,6 +255,7 @@ func (c *core) newShare(o *offer) (*share, wire.Secret, error) {
 		Note:      o.note,
 		Lifetime:  lifetime,
 		Limits:    o.limits,
+		Approve:   o.approve,
 		Grant:     o.grant,
 	}
 	if o.recipient == nil {
@@ -330,9 +346,18 @@ func (c *core) describeOffer(o *offer) control.OpenResult {
 		Warnings:       o.warnings,
 	}
 	for _, v := range o.grant.Verbs {
+		result.Approve = append(result.Approve, c.approvals(o, v.Name)...)
 		result.DryRun = append(result.DryRun, control.Concrete{Verb: v.Name, Line: c.concrete(o, v)})
 	}
 	return result
+}
+
+// approvals is the verb's name if calls of it will wait for the issuer.
+func (c *core) approvals(o *offer, verb string) []string {
+	if slices.Contains(o.approve, verb) || slices.Contains(c.rules.Load().policy.Delegation(o.agent).Approve, verb) {
+		return []string{verb}
+	}
+	return nil
 }
 
 // forgetShare drops a session that never reached anybody.
@@ -342,16 +367,16 @@ func (c *core) forgetShare(s *share) {
 	c.sessions.Forget(s.Session)
 }
 
-// newSessionID draws the short name people use for a session. It is no secret:
-// every command checks who asks.
-func newSessionID(rand io.Reader) (string, error) {
+// drawName draws the short name people use for a session or a waiting call. It
+// is no secret: every command checks who asks.
+func drawName(rand io.Reader, prefix string) (string, error) {
 	var b [5]byte
 	if _, err := io.ReadFull(rand, b[:]); err != nil {
-		return "", fmt.Errorf("drawing a session id: %w", err)
+		return "", fmt.Errorf("drawing a name: %w", err)
 	}
 	const alphabet = "0123456789abcdefghjkmnpqrstvwxyz"
 	var id strings.Builder
-	id.WriteString("s-")
+	id.WriteString(prefix)
 	for _, v := range b {
 		id.WriteByte(alphabet[v%32])
 	}

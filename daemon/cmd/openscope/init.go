@@ -194,4 +194,7 @@ recipients: recipients.yaml
 
 # No session lives longer than 30 minutes; this can only lower it.
 #max_ttl: 30m
+
+# How long a call that has to be approved waits for the answer.
+#approve_within: 2m
 `

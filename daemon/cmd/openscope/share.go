@@ -25,6 +25,13 @@ func shareCommand(p *paths) *term.Command {
 			{Name: "show", Args: "ID", MinArgs: 1, MaxArgs: 1, Run: p.shareShow, Short: "everything about one session"},
 			shareExtendCommand(p),
 			shareRevokeCommand(p),
+			{
+				Name: "approve", Args: "CALL", MinArgs: 1, MaxArgs: 1, Short: "let one waiting call run, once",
+				Run: func(ctx context.Context, env *term.Env, args []string) error {
+					return p.shareAnswer(ctx, env, control.AnswerRequest{Call: args[0], Approve: true})
+				},
+			},
+			shareDenyCommand(p),
 		},
 	}
 }
@@ -32,7 +39,7 @@ func shareCommand(p *paths) *term.Command {
 // openFlags are the flags of share open.
 type openFlags struct {
 	agent, to, note           string
-	verbs                     term.List
+	verbs, approve            term.List
 	ttl                       term.TTL
 	maxCalls                  uint
 	maxOutput                 term.Bytes
@@ -58,6 +65,7 @@ func (f *openFlags) define(fs *flag.FlagSet) {
 	fs.StringVar(&f.to, "to", "", "the `ALIAS` of a registered recipient")
 	fs.BoolVar(&f.bearer, "bearer", false, "for whoever uses the handle first, once you confirm their words")
 	fs.Var(&f.ttl, "ttl", "how `LONG` it lasts, at most 30m (the default, or the grant's lower limit)")
+	fs.Var(&f.approve, "approve", "ask you before each call of this `VERB`; may be given several times")
 	fs.UintVar(&f.maxCalls, "max-calls", 0, "at most this `NUMBER` of calls")
 	fs.Var(&f.maxOutput, "max-output", "at most this many `BYTES` of output per call, like 4MiB")
 	fs.BoolVar(&f.noConfirm, "no-confirm", false, "with --bearer: do not wait for confirmed words, where the grant allows it")
@@ -68,7 +76,7 @@ func (f *openFlags) define(fs *flag.FlagSet) {
 func (f *openFlags) request() (control.OpenRequest, error) {
 	req := control.OpenRequest{
 		Agent: f.agent, Specs: f.verbs, To: f.to, Bearer: f.bearer, TTL: time.Duration(f.ttl),
-		MaxCalls: uint32(f.maxCalls), MaxOutput: uint64(f.maxOutput), NoConfirm: f.noConfirm, Note: f.note, DryRun: f.dryRun,
+		MaxCalls: uint32(f.maxCalls), MaxOutput: uint64(f.maxOutput), NoConfirm: f.noConfirm, Note: f.note, Approve: f.approve, DryRun: f.dryRun,
 	}
 	switch {
 	case f.agent == "":
@@ -111,6 +119,9 @@ func printOpened(w io.Writer, o control.OpenResult, f *openFlags) {
 		fmt.Fprintf(w, "session      %s, for %s, until %s (at the latest %s)\n\n", o.ID, to, clock(o.Expires), clock(o.HardLimit))
 	}
 	printVerbs(w, o.Verbs)
+	if len(o.Approve) > 0 {
+		fmt.Fprintf(w, "\nasked first  %s: each call waits for openscope share approve CALL\n", strings.Join(o.Approve, ", "))
+	}
 	for _, c := range o.DryRun {
 		fmt.Fprintf(w, "\n%s comes to\n    %s\n", c.Verb, c.Line)
 	}
@@ -178,9 +189,51 @@ func printShare(w io.Writer, s control.Share) {
 	for _, v := range s.Verbs {
 		fmt.Fprintf(w, "    %s\n", v)
 	}
+	for _, c := range s.Waiting {
+		fmt.Fprintf(w, "    %s waits since %s: %s%s\n", c.Call, clock(c.Since), c.Verb, term.Clean(paramsText(c.Params)))
+		fmt.Fprintf(w, "        %s\n        openscope share approve %s, or deny %s\n", term.Clean(c.Line), c.Call, c.Call)
+	}
 	if s.Error != "" {
 		fmt.Fprintf(w, "    error: %s\n", term.Clean(s.Error))
 	}
+}
+
+func paramsText(params []control.Param) string {
+	var text strings.Builder
+	for _, p := range params {
+		fmt.Fprintf(&text, " %s=%s", p.Name, p.Value)
+	}
+	return text.String()
+}
+
+func shareDenyCommand(p *paths) *term.Command {
+	var reason string
+	return &term.Command{
+		Name: "deny", Args: "CALL", MinArgs: 1, MaxArgs: 1, Short: "refuse one waiting call",
+		Flags: func(fs *flag.FlagSet) {
+			fs.StringVar(&reason, "reason", "", "a `TEXT` for the recipient and the log")
+		},
+		Run: func(ctx context.Context, env *term.Env, args []string) error {
+			return p.shareAnswer(ctx, env, control.AnswerRequest{Call: args[0], Reason: reason})
+		},
+	}
+}
+
+func (p *paths) shareAnswer(ctx context.Context, env *term.Env, req control.AnswerRequest) error {
+	if err := p.daemon().AnswerCall(ctx, req); err != nil {
+		return err
+	}
+	shown := struct {
+		Call     string `json:"call"`
+		Approved bool   `json:"approved"`
+	}{req.Call, req.Approve}
+	return env.Print(shown, func(w io.Writer) {
+		if req.Approve {
+			fmt.Fprintf(w, "approved: %s runs now\n", req.Call)
+		} else {
+			fmt.Fprintf(w, "refused %s\n", req.Call)
+		}
+	})
 }
 
 func (p *paths) shareShow(ctx context.Context, env *term.Env, args []string) error {

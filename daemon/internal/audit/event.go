@@ -28,7 +28,7 @@ const KindTorn = "torn"
 // anything, from anybody: what is not printable ASCII is escaped when it is
 // written, and what is longer than [MaxText] is cut.
 type Event struct {
-	// Kind is one of: open refuse connect disconnect confirm claim call deny
+	// Kind is one of: open refuse connect disconnect confirm claim call approve deny
 	// result extend revoke expire close lockdown start stop reload torn, or what was
 	// done to the registry of recipients.
 	Kind string `json:"kind"`

@@ -120,6 +120,12 @@ func (c *Client) RevokeShare(ctx context.Context, r RevokeRequest) (RevokeResult
 	return ask[RevokeResult](ctx, c, "share/revoke", r)
 }
 
+// AnswerCall implements Daemon.
+func (c *Client) AnswerCall(ctx context.Context, r AnswerRequest) error {
+	_, err := ask[nothing](ctx, c, "share/answer", r)
+	return err
+}
+
 // AddRecipient implements Daemon.
 func (c *Client) AddRecipient(ctx context.Context, r AddRecipientRequest) error {
 	_, err := ask[nothing](ctx, c, "recipient/add", r)

@@ -116,6 +116,7 @@ func (s *Server) routes() http.Handler {
 		return d.ExtendShare(ctx, r)
 	})
 	handle(mux, "share/revoke", d.RevokeShare)
+	handle(mux, "share/answer", noResult(d.AnswerCall))
 	handle(mux, "recipient/add", noResult(d.AddRecipient))
 	handle(mux, "recipient/list", func(ctx context.Context, _ struct{}) ([]RecipientInfo, error) { return d.ListRecipients(ctx) })
 	handle(mux, "recipient/remove", noResult(d.RemoveRecipient))

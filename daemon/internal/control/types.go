@@ -23,6 +23,7 @@ type Daemon interface {
 	ListShares(ctx context.Context, r ListRequest) ([]Share, error)
 	ExtendShare(ctx context.Context, r ExtendRequest) (ExtendResult, error)
 	RevokeShare(ctx context.Context, r RevokeRequest) (RevokeResult, error)
+	AnswerCall(ctx context.Context, r AnswerRequest) error
 	AddRecipient(ctx context.Context, r AddRecipientRequest) error
 	ListRecipients(ctx context.Context) ([]RecipientInfo, error)
 	RemoveRecipient(ctx context.Context, r RemoveRecipientRequest) error
@@ -152,6 +153,7 @@ type OpenRequest struct {
 	MaxOutput uint64        `json:"max_output"`
 	NoConfirm bool          `json:"no_confirm"`
 	Note      string        `json:"note"`
+	Approve   []string      `json:"approve"` // verbs to be asked for
 	DryRun    bool          `json:"dry_run"`
 }
 
@@ -165,6 +167,7 @@ type OpenResult struct {
 	FingerprintHex string     `json:"fingerprint_hex"`
 	Verbs          []VerbInfo `json:"verbs"`
 	DryRun         []Concrete `json:"dry_run,omitempty"`
+	Approve        []string   `json:"approve,omitempty"` // verbs whose calls wait for an answer
 	Warnings       []string   `json:"warnings,omitempty"`
 }
 
@@ -215,6 +218,24 @@ type Share struct {
 	From        string    `json:"from,omitempty"`
 	Note        string    `json:"note,omitempty"`
 	Error       string    `json:"error,omitempty"`
+
+	Waiting []WaitingCall `json:"waiting,omitempty"`
+}
+
+// WaitingCall is a call that waits for a person's answer.
+type WaitingCall struct {
+	Call   string    `json:"call"` // the name to approve or deny it by
+	Verb   string    `json:"verb"`
+	Params []Param   `json:"params"`
+	Line   string    `json:"line"` // what it comes to
+	Since  time.Time `json:"since"`
+}
+
+// AnswerRequest answers one waiting call.
+type AnswerRequest struct {
+	Call    string `json:"call"`
+	Approve bool   `json:"approve"`
+	Reason  string `json:"reason"` // of a refusal
 }
 
 // ExtendRequest moves a session's end, or adds verbs.

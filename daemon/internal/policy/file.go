@@ -37,6 +37,8 @@ type delegateFile struct {
 	Raw       bool          `yaml:"raw"`
 	MaxCalls  uint32        `yaml:"max_calls"`
 	MaxOutput size          `yaml:"max_output"`
+	Approve   []string      `yaml:"approve"`
+	TwoPeople bool          `yaml:"two_people"`
 }
 
 // ruleFile is one allow or deny rule, with the line it stands on.

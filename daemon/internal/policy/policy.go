@@ -39,6 +39,10 @@ type Delegation struct {
 	Bearer, NoConfirm, Raw bool
 	MaxCalls               uint32 // zero: no limit of its own
 	MaxOutput              uint64
+	// Approve names the verbs of which every call waits for a person's answer;
+	// with TwoPeople that person is not the issuer.
+	Approve   []string
+	TwoPeople bool
 }
 
 // Who is a user of this machine, as the kernel and the user database tell.
@@ -102,6 +106,11 @@ func (p *Policy) Check(schema []passport.Verb) error {
 				return fmt.Errorf("%s agents.%s.delegate.verbs: there is no verb %s", p.file, name, verb)
 			}
 		}
+		for _, verb := range a.delegation.Approve {
+			if !slices.Contains(a.delegation.Verbs, verb) {
+				return fmt.Errorf("%s agents.%s.delegate.approve: %s is not among delegate.verbs, and would never be asked for", p.file, name, verb)
+			}
+		}
 	}
 	return nil
 }
@@ -147,6 +156,7 @@ func newAgent(file, name string, f agentFile) (*agent, error) {
 	a.delegation = Delegation{
 		OK: true, To: d.To, Verbs: d.Verbs, MaxTTL: d.MaxTTL, Bearer: d.Bearer,
 		NoConfirm: d.NoConfirm, Raw: d.Raw, MaxCalls: d.MaxCalls, MaxOutput: uint64(d.MaxOutput),
+		Approve: d.Approve, TwoPeople: d.TwoPeople,
 	}
 	return a, nil
 }

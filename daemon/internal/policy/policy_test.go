@@ -226,8 +226,8 @@ func TestToDelegateIsARightOfItsOwn(t *testing.T) {
 	if d := parse(t, "agents: {you: {users: [alice], allow: [{verb: app.a}]}}").Delegation("you"); d.OK || len(d.To) > 0 {
 		t.Errorf("%+v", d)
 	}
-	d := parse(t, `agents: {you: {users: [alice], delegate: {to: [v], verbs: [app.a], max_ttl: 10m, bearer: true, no_confirm: true, raw: true, max_calls: 5, max_output: 4KiB}}}`).Delegation("you")
-	want := Delegation{OK: true, To: []string{"v"}, Verbs: []string{"app.a"}, MaxTTL: 10 * time.Minute, Bearer: true, NoConfirm: true, Raw: true, MaxCalls: 5, MaxOutput: 4096}
+	d := parse(t, `agents: {you: {users: [alice], delegate: {to: [v], verbs: [app.a], max_ttl: 10m, bearer: true, no_confirm: true, raw: true, max_calls: 5, max_output: 4KiB, approve: [app.a], two_people: true}}}`).Delegation("you")
+	want := Delegation{OK: true, To: []string{"v"}, Verbs: []string{"app.a"}, MaxTTL: 10 * time.Minute, Bearer: true, NoConfirm: true, Raw: true, MaxCalls: 5, MaxOutput: 4096, Approve: []string{"app.a"}, TwoPeople: true}
 	if fmt.Sprint(d) != fmt.Sprint(want) {
 		t.Errorf("%+v", d)
 	}
@@ -243,6 +243,7 @@ func TestRulesAboutWhatDoesNotExistAreErrors(t *testing.T) {
 		"deny: [{verb: app.b}]":                    "deny[0]: there is no verb app.b",
 		"deny: [{verb: app.a, params: {typo: x}}]": "app.a has no parameter typo",
 		"delegate: {verbs: [app.b]}":               "there is no verb app.b",
+		"delegate: {approve: [app.a]}":             "delegate.approve: app.a is not among delegate.verbs",
 		"allow: [{verb: app.a, params: {p: x}}]":   "",
 	} {
 		err := parse(t, "agents: {you: {users: [alice], "+text+"}}").Check(schema)

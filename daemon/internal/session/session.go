@@ -38,6 +38,9 @@ type Config struct {
 	Claim     *Claim
 	Limits    Limits
 	Grant     passport.Grant
+	// Approve names the verbs whose calls wait for the issuer's answer, besides
+	// those the grant names.
+	Approve []string
 }
 
 // ErrEnded is returned for a session that is over.
