@@ -18,6 +18,7 @@ import (
 	"openscope/daemon/internal/policy"
 	"openscope/wire/call"
 	"openscope/wire/handle"
+	"openscope/wire/term"
 )
 
 // countingExecutor runs nothing and remembers what it was asked to run.
@@ -354,4 +355,31 @@ func TestWhatIsOutsideIsRefusedAtOpeningAndAtTheCall(t *testing.T) {
 		t.Error("the honest call does not run either: the test shows nothing")
 	}
 	t.Logf("%d cases", cases)
+}
+
+func TestAPinOutsideAPatternOpensNothing(t *testing.T) {
+	t.Parallel()
+	h := newHostileHalf(t)
+	h.edit("grants.yaml", "{verb: test.mark}", "{verb: test.mark, params: {name: {pattern: '^[a-z]+$'}}}")
+	open := func(spec string) error {
+		_, err := h.OpenShare(h.ctx, control.OpenRequest{Agent: "you", To: "vendor-b", Specs: []string{spec}, DryRun: true})
+		return err
+	}
+	if err := open("test.mark:name=first"); err != nil {
+		t.Error(err)
+	}
+	if err := open("test.mark:name=7"); term.CodeOf(err) != control.Denied {
+		t.Errorf("%v", err)
+	}
+	_, m, p := h.joined()
+	for name, cause := range map[string]call.Cause{"first": call.Exited, "7": call.Denied} {
+		m.refresh()
+		id, body, signature := m.request("test.mark", named(name))
+		if err := h.TakeCall(m.id, body, signature); err != nil {
+			t.Fatal(err)
+		}
+		if r := p.await(t, id); r.Cause != cause {
+			t.Errorf("%s: %v, want %v", name, r.Cause, cause)
+		}
+	}
 }

@@ -68,7 +68,7 @@ func (p *param) mayLookLikeAnOption() bool {
 	switch {
 	case p.kind == typeInteger:
 		return p.lo < 0
-	case p.kind != typeString:
+	case p.kind != typeString && p.kind != typeEnum:
 		return false
 	case p.enum != nil:
 		return slices.ContainsFunc(p.enum, func(v string) bool { return strings.HasPrefix(v, "-") })

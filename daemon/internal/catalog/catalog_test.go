@@ -20,13 +20,15 @@ verbs:
     class: read
     executor: ssh
     target: web-1
-    argv: [journalctl, -n, "{lines}", -u, "{service}", "{follow}", "--since={since}", "--unit={unit}"]
+    argv: [journalctl, -n, "{lines}", -u, "{service}", "{follow}", "--since={since}", "--unit={unit}", "{order}", "--until={until}"]
     params:
       service: {type: string, enum: [web, api], required: true}
       lines: {type: integer, min: 1, max: 2000, default: 100}
       follow: {type: flag, argv: [-f, --no-pager], default: false}
       since: {type: duration, default: 5m}
       unit: {type: string, default: none}
+      order: {type: enum, enum: [oldest first, newest first], default: oldest first}
+      until: {type: timestamp, default: "2026-01-31T23:59:59Z"}
     timeout: 10m
     max_output: 4MiB
 `
@@ -67,7 +69,7 @@ func TestAVerbIsWhatItsFileSays(t *testing.T) {
 	for _, p := range schema.Params {
 		names = append(names, p.Name+" "+p.Allowed.String())
 	}
-	if want := []string{"follow false|true", "lines 1..2000", "service api|web", "since any", "unit any"}; !slices.Equal(names, want) {
+	if want := []string{"follow false|true", "lines 1..2000", "order newest first|oldest first", "service api|web", "since any", "unit any", "until any"}; !slices.Equal(names, want) {
 		t.Errorf("%q", names)
 	}
 }
@@ -98,10 +100,10 @@ func TestDefaultsAreFilledInAndArgvIsWordForWord(t *testing.T) {
 		params []Param
 		argv   []string
 	}{
-		{[]Param{{"service", "web"}}, []string{"journalctl", "-n", "100", "-u", "web", "--since=5m", "--unit=none"}},
-		{[]Param{{"service", "api"}, {"follow", "true"}, {"lines", "1"}, {"since", "90s"}, {"unit", "a.b/c:d@e+f-g_h"}},
-			[]string{"journalctl", "-n", "1", "-u", "api", "-f", "--no-pager", "--since=90s", "--unit=a.b/c:d@e+f-g_h"}},
-		{[]Param{{"service", "web"}, {"follow", "false"}}, []string{"journalctl", "-n", "100", "-u", "web", "--since=5m", "--unit=none"}},
+		{[]Param{{"service", "web"}}, []string{"journalctl", "-n", "100", "-u", "web", "--since=5m", "--unit=none", "oldest first", "--until=2026-01-31T23:59:59Z"}},
+		{[]Param{{"service", "api"}, {"follow", "true"}, {"lines", "1"}, {"since", "90s"}, {"unit", "a.b/c:d@e+f-g_h"}, {"order", "newest first"}, {"until", "2024-02-29T00:00:00Z"}},
+			[]string{"journalctl", "-n", "1", "-u", "api", "-f", "--no-pager", "--since=90s", "--unit=a.b/c:d@e+f-g_h", "newest first", "--until=2024-02-29T00:00:00Z"}},
+		{[]Param{{"service", "web"}, {"follow", "false"}}, []string{"journalctl", "-n", "100", "-u", "web", "--since=5m", "--unit=none", "oldest first", "--until=2026-01-31T23:59:59Z"}},
 	} {
 		values, err := logs(t).Resolve(c.params)
 		if err != nil {
@@ -120,6 +122,11 @@ func TestParametersThatDoNotFitAreRefused(t *testing.T) {
 		"lines":   {"", "0", "2001", "-1", "+1", "01", "1.0", "1e3", " 1", "1 ", "0x10", "٣", "99999999999999999999", "1,000"},
 		"follow":  {"", "yes", "TRUE", "1", "-f"},
 		"since":   {"", "5", "1m0s", "60s", "3600s", "60m", "0m", "-5m", "+5m", "05m", "1.5h", "5M", "1h5m", "1000ms", "1d"},
+		"order":   {"", "oldest", "oldest first ", "Oldest first", "oldest first|newest first", "first"},
+		"until": {
+			"", "now", "2026-01-31", "2026-01-31T23:59:59", "2026-01-31T23:59:59+00:00", "2026-01-31T23:59:59.0Z", "2026-01-31T23:59:59.5Z", "2026-01-31t23:59:59z",
+			"2026-01-31 23:59:59Z", "2026-02-29T00:00:00Z", "2026-01-31T24:00:00Z", "2026-01-31T23:59:60Z", "26-01-31T23:59:59Z", "02026-01-31T23:59:59Z", "-026-01-31T23:59:59Z", " 2026-01-31T23:59:59Z", "2026-01-31T23:59:59Z ",
+		},
 		"unit": {
 			"", "-n", "--", "-oProxyCommand=id", ";", "a;b", "a|b", "a&b", "$(id)", "`id`", "$HOME", "a b", "a\nb", "a\tb", "a\x00b", "\x1b[2J", "../x", "a/../b", "..",
 			"*", "a*", "?", "[a]", "{a,b}", "~", "%n", "!x", "#", "'", `"`, `\`, "(x)", "<x", ">x", "é", "\xff", "\xc0\xaf", "\u202ex", strings.Repeat("x", 257), strings.Repeat("x", 1_000_000),
@@ -164,7 +171,7 @@ func TestAPatternIsAnchoredWhateverItSays(t *testing.T) {
 		verb, _ := c.Verb("app.a")
 		return verb, nil
 	}
-	for _, pattern := range []string{"a", "^a", "a$", "^(a$", `^[$`} {
+	for _, pattern := range []string{"a", "^a", "a$", "^(a$", `^[$`, `^a)|(?:b$`, `^a\$`} {
 		if _, err := v(pattern); err == nil {
 			t.Errorf("the pattern %s passes", pattern)
 		}
@@ -210,7 +217,9 @@ func TestMalformedVerbsNameTheirPlace(t *testing.T) {
 		"params: {p: {type: string, max_length: 5000, required: true}}", "params: {p: {type: string, required: true, colour: blue}}",
 		"params: {p: {type: string, required: true}, p: {type: string, required: true}}",
 		"params: {p: {type: string, required: true}, q: {type: string, required: true}}", "params: {p: {type: integer, min: 1, max: 5, enum: [1], required: true}}",
-		"params: {p: {type: duration, default: 60s}}",
+		"params: {p: {type: duration, default: 60s}}", "params: {p: {type: enum, required: true}}", "params: {p: {type: enum, enum: [], required: true}}",
+		"params: {p: {type: enum, enum: [a], pattern: '^a$', required: true}}", "params: {p: {type: enum, enum: ['-x'], required: true}}", "params: {p: {type: timestamp, default: now}}",
+		"params: {p: {type: timestamp, enum: [a], required: true}}",
 	} {
 		_, err := Parse("verbs.yaml", []byte(verbFileWith(line)))
 		if err == nil || !strings.HasPrefix(err.Error(), "verbs.yaml:") || strings.Contains(err.Error(), "\n") {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"openscope/passport"
 )
@@ -23,12 +24,16 @@ func (e *ParamError) Error() string {
 
 // The types of a parameter.
 const (
-	typeString   = "string"
-	typeInteger  = "integer"
-	typeBoolean  = "boolean"
-	typeFlag     = "flag"
-	typeDuration = "duration"
+	typeString    = "string"
+	typeInteger   = "integer"
+	typeBoolean   = "boolean"
+	typeFlag      = "flag"
+	typeEnum      = "enum"
+	typeDuration  = "duration"
+	typeTimestamp = "timestamp"
 )
+
+var types = []string{typeString, typeInteger, typeBoolean, typeFlag, typeEnum, typeDuration, typeTimestamp}
 
 // param is one parameter's schema.
 type param struct {
@@ -81,11 +86,13 @@ func newParam(name string, f paramFile) (param, error) {
 
 // setBounds takes what belongs to the type, and refuses what does not.
 func (p *param) setBounds(f paramFile) error {
-	isString, isInteger := f.Type == typeString, f.Type == typeInteger
+	isString, isInteger, isEnum := f.Type == typeString, f.Type == typeInteger, f.Type == typeEnum
 	switch {
-	case !slices.Contains([]string{typeString, typeInteger, typeBoolean, typeFlag, typeDuration}, f.Type):
-		return fmt.Errorf("type is string, integer, boolean, flag or duration, not %q", f.Type)
-	case !isString && (f.Pattern != "" || f.MaxLength != 0 || f.Enum != nil):
+	case !slices.Contains(types, f.Type):
+		return fmt.Errorf("type is one of %s, not %q", strings.Join(types, ", "), f.Type)
+	case isEnum && len(f.Enum) == 0:
+		return fmt.Errorf("an enum needs its values, as enum: [a, b]")
+	case !isString && !isEnum && f.Enum != nil || !isString && (f.Pattern != "" || f.MaxLength != 0):
 		return fmt.Errorf("enum, pattern and max_length are for strings")
 	case !isInteger && (f.Min != nil || f.Max != nil):
 		return fmt.Errorf("min and max are for integers")
@@ -108,8 +115,12 @@ func (p *param) setBounds(f paramFile) error {
 	if !strings.HasPrefix(f.Pattern, "^") || !strings.HasSuffix(f.Pattern, "$") {
 		return fmt.Errorf("pattern has to begin with ^ and end with $")
 	}
+	inside := f.Pattern[1 : len(f.Pattern)-1]
+	if _, err := regexp.Compile(inside); err != nil { // or it could close the group
+		return fmt.Errorf("pattern: %w", err)
+	}
 	// The group keeps an alternative from escaping the anchors.
-	re, err := regexp.Compile(`^(?:` + f.Pattern[1:len(f.Pattern)-1] + `)$`)
+	re, err := regexp.Compile(`^(?:` + inside + `)$`)
 	if err != nil {
 		return fmt.Errorf("pattern: %w", err)
 	}
@@ -150,9 +161,17 @@ func (p *param) fits(v string) error {
 			return errors.New("is not a duration as it is written here: 90s, 5m or 1h, in the largest unit that fits")
 		}
 		return nil
+	case typeTimestamp:
+		if at, err := time.Parse(timestamp, v); err != nil || at.Format(timestamp) != v {
+			return errors.New("is not a moment as it is written here, in UTC and to the second: 2026-01-31T23:59:59Z")
+		}
+		return nil
 	}
 	return p.fitsString(v)
 }
+
+// timestamp is RFC 3339, and of its many ways of writing a moment one only.
+const timestamp = "2006-01-02T15:04:05Z"
 
 var duration = regexp.MustCompile(`^(0|[1-9][0-9]{0,8})([smh])$`)
 

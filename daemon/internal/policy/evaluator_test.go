@@ -14,6 +14,7 @@ import (
 type modelBound struct {
 	values []string // a set, if any
 	prefix string   // a prefix, if any
+	digits int      // a pattern: as many digits, if any
 	lo, hi int      // else a range
 }
 
@@ -30,6 +31,9 @@ func (b modelBound) yaml() string {
 	case b.prefix != "":
 		return fmt.Sprintf("{prefix: %q}", b.prefix)
 	}
+	if b.digits > 0 {
+		return fmt.Sprintf("{pattern: '^[0-9]{%d}$'}", b.digits)
+	}
 	return fmt.Sprintf("{min: %d, max: %d}", b.lo, b.hi)
 }
 
@@ -45,6 +49,9 @@ func (b modelBound) lets(value string) bool {
 	}
 	if b.prefix != "" {
 		return len(value) >= len(b.prefix) && value[:len(b.prefix)] == b.prefix
+	}
+	if b.digits > 0 {
+		return len(value) == b.digits && strings.Trim(value, "0123456789") == ""
 	}
 	for n := b.lo; n <= b.hi; n++ {
 		if fmt.Sprint(n) == value {
@@ -154,7 +161,9 @@ func (r modelSource) some(from []string) []string {
 }
 
 func (r modelSource) bound() modelBound {
-	switch r.IntN(4) {
+	switch r.IntN(5) {
+	case 4:
+		return modelBound{digits: 1 + r.IntN(2)}
 	case 0:
 		return modelBound{values: []string{modelValues[r.IntN(len(modelValues))]}}
 	case 1:

@@ -77,8 +77,8 @@ func (r *ruleFile) UnmarshalYAML(n *yaml.Node) error {
 }
 
 // boundFile is a parameter's bound: a scalar pins, a list is a set, and
-// {min, max} or {prefix} say what they are.
-type boundFile struct{ passport.Constraint }
+// {min, max}, {prefix} or {pattern} say what they are.
+type boundFile struct{ bound }
 
 // UnmarshalYAML reads any of the forms.
 func (b *boundFile) UnmarshalYAML(n *yaml.Node) error {
@@ -102,7 +102,7 @@ func (b *boundFile) UnmarshalYAML(n *yaml.Node) error {
 	case yaml.MappingNode:
 		return b.fromMapping(n)
 	}
-	return fmt.Errorf("line %d: a bound is a value, a list, {min, max} or {prefix}", n.Line)
+	return fmt.Errorf("line %d: a bound is a value, a list, {min, max}, {prefix} or {pattern}", n.Line)
 }
 
 func (b *boundFile) fromMapping(n *yaml.Node) error {
@@ -118,6 +118,13 @@ func (b *boundFile) fromMapping(n *yaml.Node) error {
 		}
 		b.Constraint = passport.StartsWith(fields["prefix"])
 		return nil
+	case "pattern":
+		re, err := anchored(fields["pattern"])
+		if err != nil {
+			return fmt.Errorf("line %d: %w", n.Line, err)
+		}
+		b.Constraint, b.pattern = passport.AnyValue(), re
+		return nil
 	case "max min":
 		lo, errLo := strconv.ParseInt(fields["min"], 10, 64)
 		hi, errHi := strconv.ParseInt(fields["max"], 10, 64)
@@ -127,7 +134,25 @@ func (b *boundFile) fromMapping(n *yaml.Node) error {
 		b.Constraint = passport.Between(lo, hi)
 		return nil
 	}
-	return fmt.Errorf("line %d: a bound is {min, max} or {prefix}, not {%s}", n.Line, strings.Join(keys, ", "))
+	return fmt.Errorf("line %d: a bound is {min, max}, {prefix} or {pattern}, not {%s}", n.Line, strings.Join(keys, ", "))
+}
+
+// anchored is a pattern that matches the whole of a value or nothing: the group
+// keeps an alternative from escaping the anchors.
+func anchored(pattern string) (*regexp.Regexp, error) {
+	inside, begins := strings.CutPrefix(pattern, "^")
+	inside, ends := strings.CutSuffix(inside, "$")
+	if !begins || !ends {
+		return nil, fmt.Errorf("a pattern begins with ^ and ends with $, unlike %q", pattern)
+	}
+	if _, err := regexp.Compile(inside); err != nil { // or it could close the group
+		return nil, fmt.Errorf("pattern: %w", err)
+	}
+	re, err := regexp.Compile(`^(?:` + inside + `)$`)
+	if err != nil {
+		return nil, fmt.Errorf("pattern: %w", err)
+	}
+	return re, nil
 }
 
 // size is a number of bytes, like 64MiB.

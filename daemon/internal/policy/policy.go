@@ -28,7 +28,31 @@ type agent struct {
 type rule struct {
 	name   string // like grants.yaml:12 agents.you.allow[0]
 	verb   string
-	params map[string]passport.Constraint
+	params map[string]bound
+}
+
+// bound is what a rule holds a parameter to.
+type bound struct {
+	passport.Constraint
+	// pattern, where it is set, matches the whole value. A passport has no
+	// patterns, so that the surface is wider by it: it is asked at every call.
+	pattern *regexp.Regexp
+}
+
+// Allows reports whether the bound lets the value through.
+func (b bound) Allows(value string) bool {
+	return b.Constraint.Allows(value) && (b.pattern == nil || b.pattern.MatchString(value))
+}
+
+// within is what both let through, as far as a constraint can say it. It reports
+// false where that is nothing.
+func (b bound) within(c passport.Constraint) (passport.Constraint, bool) {
+	both, ok := b.Constraint.Intersect(c)
+	if !ok || b.pattern == nil || both.Set == nil {
+		return both, ok
+	}
+	both.Set = slices.DeleteFunc(slices.Clone(both.Set), func(v string) bool { return !b.pattern.MatchString(v) })
+	return both, len(both.Set) > 0
 }
 
 // Delegation is an agent's right to delegate; without OK there is none.
@@ -167,9 +191,9 @@ func newRules(file, path string, rules []ruleFile) ([]rule, error) {
 		if !verbName.MatchString(r.Verb) {
 			return nil, fmt.Errorf("%s:%d: %s[%d].verb: %q is not app.verb", file, r.line, path, i, r.Verb)
 		}
-		parsed := rule{name: fmt.Sprintf("%s:%d %s[%d]", filepath.Base(file), r.line, path, i), verb: r.Verb, params: map[string]passport.Constraint{}}
+		parsed := rule{name: fmt.Sprintf("%s:%d %s[%d]", filepath.Base(file), r.line, path, i), verb: r.Verb, params: map[string]bound{}}
 		for name, b := range r.Params {
-			parsed.params[name] = b.Constraint
+			parsed.params[name] = b.bound
 		}
 		all = append(all, parsed)
 	}
@@ -253,6 +277,20 @@ func (p *Policy) Delegation(name string) Delegation {
 	return Delegation{}
 }
 
+// LetsSomethingThrough reports whether some allow rule of the verb admits every
+// one of the given values; the verb's other parameters are left open. It is how a
+// pin outside of a pattern is found when a session is opened, and not only when
+// it is called.
+func (p *Policy) LetsSomethingThrough(name, verb string, pins map[string]string) bool {
+	a := p.agents[name]
+	return a != nil && slices.ContainsFunc(a.allow, func(r rule) bool {
+		return r.verb == verb && !slices.ContainsFunc(sortedKeys(pins), func(param string) bool {
+			bound, ok := r.params[param]
+			return ok && !bound.Allows(pins[param])
+		})
+	})
+}
+
 // Surface is what the user, acting as the agent, may call: each allow rule
 // within the verb's schema, as alternatives. Deny rules are not in it; they are
 // asked at every call.
@@ -290,7 +328,7 @@ func (r rule) within(v passport.Verb) (passport.Verb, bool) {
 			continue
 		}
 		found++
-		both, ok := p.Allowed.Intersect(bound)
+		both, ok := bound.within(p.Allowed)
 		if !ok {
 			return v, false
 		}

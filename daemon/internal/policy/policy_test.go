@@ -189,6 +189,38 @@ func TestDenyBeatsAllowInEveryOrder(t *testing.T) {
 	}
 }
 
+func TestAPatternHoldsTheWholeOfAValue(t *testing.T) {
+	p := parse(t, "agents: {you: {users: [alice], allow: [{verb: app.a, params: {p: {pattern: '^web-[0-9]+|api$'}}}], deny: [{verb: app.a, params: {p: {pattern: '^web-9.*$'}}}]}}")
+	for value, allowed := range map[string]bool{
+		"web-1": true, "web-12": true, "api": true,
+		"": false, "web-": false, "xapi": false, "apix": false, "web-1x": false, "web-1\n": false, "web-9": false, "web-91": false,
+	} {
+		values := map[string]string{"p": value}
+		if d := p.Decide("you", alice, "app.a", values); d.Allowed != allowed {
+			t.Errorf("%q: %+v", value, d)
+		}
+		if pinned := p.LetsSomethingThrough("you", "app.a", values); allowed && !pinned {
+			t.Errorf("%q is allowed and cannot be pinned", value)
+		}
+	}
+	if p.LetsSomethingThrough("you", "app.a", map[string]string{"p": "db"}) || p.LetsSomethingThrough("you", "app.b", nil) || p.LetsSomethingThrough("me", "app.a", nil) {
+		t.Error("what no rule allows can be pinned")
+	}
+	// A passport has no patterns: a set is held to it, the rest is asked at the call.
+	surface := func(allowed passport.Constraint) passport.Grant {
+		return p.Surface("you", alice, []passport.Verb{{Name: "app.a", Class: passport.Read, Params: []passport.Param{{Name: "p", Type: "string", Allowed: allowed}}}})
+	}
+	if g := surface(passport.OneOf("api", "db", "web-1")); len(g.Verbs) != 1 || g.Verbs[0].Params[0].Allowed.String() != "api|web-1" {
+		t.Errorf("of a set is left %+v", g)
+	}
+	if g := surface(passport.OneOf("db")); len(g.Verbs) != 0 {
+		t.Errorf("of nothing is left %+v", g)
+	}
+	if g := surface(passport.AnyValue()); len(g.Verbs) != 1 || !g.Verbs[0].Params[0].Allowed.Any {
+		t.Errorf("of anything is left %+v", g)
+	}
+}
+
 func TestTheSurfaceShowsNothingThatIsNotAllowed(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	schema := []passport.Verb{{Name: "app.a", Class: passport.Read, Params: []passport.Param{
@@ -256,20 +288,23 @@ func TestRulesAboutWhatDoesNotExistAreErrors(t *testing.T) {
 func TestMalformedGrantsNameTheirPlace(t *testing.T) {
 	bomb := "a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\nagents: {you: {users: *c}}\n"
 	for text, want := range map[string]string{
-		"agents:\n  you:\n    colour: blue\n":                                          "grants.yaml:3: ",
-		"agents:\n  you:\n    users: [a]\n    users: [b]\n":                            "grants.yaml:4: ",
-		"agents:\n  you: {}\n  you: {}\n":                                              "grants.yaml:3: ",
-		"agents:\n  you:\n    users: alice\n":                                          "grants.yaml:3: ",
-		"agents:\n  you:\n    allow:\n      - {verb: app.a, parms: {}}\n":              "grants.yaml:4: ",
-		"agents:\n  you:\n    allow:\n      - {params: {a: b}}\n":                      "grants.yaml:4: ",
-		"agents:\n  you:\n    allow:\n      - app.a\n":                                 "grants.yaml:4: ",
-		"agents:\n  you:\n    allow:\n      - {verb: app}\n":                           "grants.yaml:4: ",
-		"agents:\n  you:\n    allow:\n      - {verb: app.a, params: {n: []}}\n":        "grants.yaml:4: ",
-		"agents:\n  you:\n    allow: [{verb: app.a, params: {n: {min: 5, max: 1}}}]\n": "grants.yaml:3: ",
-		"agents:\n  you:\n    allow: [{verb: app.a, params: {n: {min: 1}}}]\n":         "grants.yaml:3: ",
-		"agents:\n  you:\n    allow: [{verb: app.a, params: {n: {prefix: ''}}}]\n":     "grants.yaml:3: ",
-		"agents:\n  you:\n    allow: [{verb: app.a, params: {n: {min: a, max: b}}}]\n": "grants.yaml:3: ",
-		"agents:\n  you:\n    allow: [{verb: app.a, params: {n: [[x]]}}]\n":            "grants.yaml:3: ",
+		"agents:\n  you:\n    colour: blue\n":                                                         "grants.yaml:3: ",
+		"agents:\n  you:\n    users: [a]\n    users: [b]\n":                                           "grants.yaml:4: ",
+		"agents:\n  you: {}\n  you: {}\n":                                                             "grants.yaml:3: ",
+		"agents:\n  you:\n    allow:\n      - {verb: app.a, params: {p: {pattern: x}}}\n":             "grants.yaml:4: ",
+		"agents:\n  you:\n    allow:\n      - {verb: app.a, params: {p: {pattern: '^a)|(?:b$'}}}\n":   "grants.yaml:4: ",
+		"agents:\n  you:\n    allow:\n      - {verb: app.a, params: {p: {pattern: '^a$', max: 3}}}\n": "grants.yaml:4: ",
+		"agents:\n  you:\n    users: alice\n":                                                         "grants.yaml:3: ",
+		"agents:\n  you:\n    allow:\n      - {verb: app.a, parms: {}}\n":                             "grants.yaml:4: ",
+		"agents:\n  you:\n    allow:\n      - {params: {a: b}}\n":                                     "grants.yaml:4: ",
+		"agents:\n  you:\n    allow:\n      - app.a\n":                                                "grants.yaml:4: ",
+		"agents:\n  you:\n    allow:\n      - {verb: app}\n":                                          "grants.yaml:4: ",
+		"agents:\n  you:\n    allow:\n      - {verb: app.a, params: {n: []}}\n":                       "grants.yaml:4: ",
+		"agents:\n  you:\n    allow: [{verb: app.a, params: {n: {min: 5, max: 1}}}]\n":                "grants.yaml:3: ",
+		"agents:\n  you:\n    allow: [{verb: app.a, params: {n: {min: 1}}}]\n":                        "grants.yaml:3: ",
+		"agents:\n  you:\n    allow: [{verb: app.a, params: {n: {prefix: ''}}}]\n":                    "grants.yaml:3: ",
+		"agents:\n  you:\n    allow: [{verb: app.a, params: {n: {min: a, max: b}}}]\n":                "grants.yaml:3: ",
+		"agents:\n  you:\n    allow: [{verb: app.a, params: {n: [[x]]}}]\n":                           "grants.yaml:3: ",
 		"agents:\n  You: {}\n":                            "grants.yaml",
 		"agents: {you: {delegate: {max_ttl: 31m}}}\n":     "max_ttl",
 		"agents: {you: {delegate: {max_ttl: -1m}}}\n":     "max_ttl",
