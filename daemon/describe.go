@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -15,12 +16,19 @@ import (
 func verbInfos(verbs []passport.Verb) []control.VerbInfo {
 	infos := make([]control.VerbInfo, len(verbs))
 	for i, v := range verbs {
-		infos[i] = control.VerbInfo{Name: v.Name, Summary: v.Summary, Class: string(v.Class)}
+		infos[i] = control.VerbInfo{Name: v.Name, Summary: v.Summary, Class: string(v.Class), Schema: schemaText(v)}
 		for _, p := range v.Params {
 			infos[i].Params = append(infos[i].Params, paramInfo(p))
 		}
 	}
 	return infos
+}
+
+// schemaText is the verb's schema as the socket passes it on. Texts, numbers and
+// booleans always marshal.
+func schemaText(v passport.Verb) json.RawMessage {
+	text, _ := json.Marshal(v.Schema())
+	return text
 }
 
 func paramInfo(p passport.Param) control.ParamInfo {

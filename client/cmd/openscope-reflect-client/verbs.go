@@ -26,6 +26,8 @@ type verb struct {
 	Summary string  `json:"summary"`
 	Class   string  `json:"class"`
 	Params  []param `json:"params"`
+	// Schema is the parameters as JSON Schema, for a program that fills them in.
+	Schema passport.Schema `json:"schema"`
 }
 
 type param struct {
@@ -56,7 +58,7 @@ func newListing(s *client.Session) listing {
 	p := s.Passport()
 	l := listing{Issuer: p.Issuer, Expires: p.Expires.UTC(), RemainingS: s.Remaining().Seconds(), Verbs: []verb{}}
 	for _, v := range p.Grant.Verbs {
-		shown := verb{Name: v.Name, Summary: v.Summary, Class: string(v.Class), Params: []param{}}
+		shown := verb{Name: v.Name, Summary: v.Summary, Class: string(v.Class), Params: []param{}, Schema: v.Schema()}
 		for _, q := range v.Params {
 			shown.Params = append(shown.Params, newParam(q))
 		}

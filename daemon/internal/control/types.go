@@ -105,6 +105,8 @@ type VerbInfo struct {
 	Summary string      `json:"summary"`
 	Class   string      `json:"class"`
 	Params  []ParamInfo `json:"params"`
+	// Schema is the parameters as JSON Schema, for a program that fills them in.
+	Schema json.RawMessage `json:"schema"`
 }
 
 // ParamInfo is one parameter.
