@@ -42,8 +42,8 @@ var arrows = []arrow{
 		"a handle is read offline, before anything is trusted: it opens nothing itself"},
 	{"wire/channel", "wire", "github.com/cloudflare/circl golang.org/x/crypto golang.org/x/time",
 		"the handshake and the records know no call, no passport and no transport but wire.Leg"},
-	{"wire/tunnel", "wire", "github.com/quic-go/quic-go golang.org/x/sys golang.org/x/time",
-		"reaching a relay needs nothing of what is said through it"},
+	{"wire/tunnel", "wire", "github.com/quic-go/quic-go golang.org/x/net golang.org/x/sys golang.org/x/time",
+		"reaching a relay needs nothing of what is said through it; x/net has the type in which quic-go reads a batch of datagrams"},
 	{"wire/term", "", "github.com/peterbourgon/ff/v3 github.com/lmittmann/tint golang.org/x/sys golang.org/x/term",
 		"what three command lines share knows of none of the three"},
 

@@ -91,7 +91,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		return err
 	}
 	r.transport = &quic.Transport{
-		Conn:                r.cfg.Conn,
+		Conn:                tunnel.Trains(r.cfg.Conn),
 		StatelessResetKey:   &keys.reset,
 		TokenGeneratorKey:   &keys.address,
 		VerifySourceAddress: r.crowded,

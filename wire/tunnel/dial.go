@@ -78,7 +78,7 @@ func dial(ctx context.Context, relay wire.Relay, roots *x509.CertPool, listen fu
 	if err != nil {
 		return nil, fmt.Errorf("reaching %s: %w", relay.Address, err)
 	}
-	c := &connection{socket: socket, transport: &quic.Transport{Conn: socket}}
+	c := &connection{socket: socket, transport: &quic.Transport{Conn: Trains(socket)}}
 	remote := &net.UDPAddr{IP: address[0].AsSlice(), Zone: address[0].Zone(), Port: port}
 	if c.Conn, err = c.transport.Dial(ctx, remote, tlsConfig(relay, roots), Config(incoming, max(incoming, 0)+1)); err != nil {
 		c.release()
