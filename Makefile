@@ -4,7 +4,7 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unk
 PROGRAMS := ./daemon/cmd/openscope ./relay/cmd/openscope-relay ./client/cmd/openscope-reflect-client
 STATIC   := CGO_ENABLED=0 GOOS=$(GOOS) GOARCH=$(GOARCH)
 
-.PHONY: help build test test-long vectors fuzz cover mutants demo fmt lint clean
+.PHONY: help build test test-long vectors fuzz cover mutants demo bench fmt lint clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -33,6 +33,10 @@ mutants: ## weakens the source one line at a time; a named test must fail each t
 demo: build ## all of it for real on this machine, in about a minute
 	@.ci/install sshd=openssh-server
 	@go run ./bench/demo
+
+bench: build ## the hot path beside what people would use instead, in one run of half an hour; writes bench/RESULTS.md
+	@.ci/install sshd=openssh-server
+	@go run ./bench/perf
 
 cover: ## fails where the tests of passport or wire reach less than 90 % of it
 	@.ci/cover 90
