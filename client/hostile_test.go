@@ -360,7 +360,9 @@ type oneToken struct {
 	public ed25519.PublicKey
 }
 
-func (o oneToken) Lookup(id wire.TokenID) (ed25519.PublicKey, bool) { return o.public, id == o.id }
+func (o oneToken) Lookup(id wire.TokenID) (relay.Deployment, bool) {
+	return relay.Deployment{Public: o.public}, id == o.id
+}
 
 func newToken() (wire.Token, oneToken, error) {
 	token, err := wire.NewToken(rand.Reader)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -64,6 +65,8 @@ type standing struct {
 	control  *quic.Stream
 	exporter [32]byte
 	token    wire.TokenID
+	public   ed25519.PublicKey
+	account  *account
 	write    sync.Mutex
 }
 
@@ -74,45 +77,36 @@ func (r *Relay) serveDaemon(ctx context.Context, conn *quic.Conn, control *quic.
 	if err != nil {
 		return tunnel.CodeRefused, err
 	}
-	public, known := r.cfg.Tokens.Lookup(hello.Token)
+	deployment, known := r.cfg.Tokens.Lookup(hello.Token)
 	if !known {
-		public = nobody
+		deployment.Public = nobody
 	}
-	if !hello.Verify(public, exporter) || !known {
+	if !hello.Verify(deployment.Public, exporter) || !known {
+		r.counters.token.Add(1)
 		return tunnel.CodeRefused, fmt.Errorf("a token that is not known, or not proved")
 	}
-	d := &standing{conn: conn, control: control, exporter: exporter, token: hello.Token}
+	if r.registry.isDraining() {
+		return tunnel.CodeDraining, fmt.Errorf("a hello while draining")
+	}
+	account, ok := r.accounts.enter(hello.Token, deployment.Limits)
+	if !ok {
+		r.counters.token.Add(1)
+		return tunnel.CodeRefused, fmt.Errorf("a token with as many connections as it may have")
+	}
+	defer account.leave()
+	d := &standing{conn: conn, control: control, exporter: exporter, token: hello.Token, public: deployment.Public, account: account}
+	r.registry.arrive(d)
 	defer r.registry.leave(d)
-	ack := wire.HelloAck{Address: r.cfg.PublicAddress, Sessions: maxSessionsOfToken, Legs: wire.LegsPerSession}
+	ack := wire.HelloAck{Address: r.cfg.PublicAddress, Sessions: uint16(min(account.sessions(), math.MaxUint16)), Legs: wire.LegsPerSession}
 	if err := d.answer(ack.Append(nil)); err != nil {
 		return tunnel.CodeDone, err
 	}
-	watching, stop := context.WithCancel(ctx)
-	defer stop()
-	r.children.Go(func() { r.watchToken(watching, d, public) })
 	return r.readControl(d)
 }
 
 // nobody is the key that proofs of strangers are verified against, so that not
 // being known costs what being wrong does.
 var nobody = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize)).Public().(ed25519.PublicKey)
-
-// watchToken ends the connection soon after its token was revoked.
-func (r *Relay) watchToken(ctx context.Context, d *standing, public ed25519.PublicKey) {
-	tick := time.NewTicker(tokenCheck)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			if now, ok := r.cfg.Tokens.Lookup(d.token); !ok || !now.Equal(public) {
-				_ = d.conn.CloseWithError(tunnel.CodeRefused, "")
-				return
-			}
-		}
-	}
-}
 
 func (r *Relay) readControl(d *standing) (quic.ApplicationErrorCode, error) {
 	for {
@@ -169,7 +163,13 @@ func (r *Relay) register(d *standing, m wire.Register) wire.RegisterStatus {
 	if m.Lifetime <= 0 || m.Lifetime > maxLifetime || m.Verify(d.exporter) != nil {
 		return wire.RegisterRefused
 	}
-	return r.registry.register(d, m, r.cfg.Clock().Add(m.Lifetime))
+	status := r.registry.register(d, m, r.cfg.Clock().Add(m.Lifetime))
+	if status == wire.Registered {
+		r.counters.registered.Add(1)
+	} else {
+		r.counters.session.Add(1)
+	}
+	return status
 }
 
 // answer writes one message to the daemon, which must be reading.
@@ -187,18 +187,16 @@ func (d *standing) answer(message []byte) error {
 // first, and everything else in one way.
 func (r *Relay) serveClient(conn *quic.Conn, stream *quic.Stream, exporter [32]byte, body []byte) (quic.ApplicationErrorCode, error) {
 	if r.registry.isDraining() {
+		r.counters.draining.Add(1)
 		return tunnel.CodeDraining, fmt.Errorf("a join while draining")
 	}
 	join, err := wire.ParseJoin(body)
 	if err != nil {
 		return tunnel.CodeRefused, err
 	}
-	session, known := r.registry.find(join.RID, r.cfg.Clock())
-	key := nobody
-	if known {
-		key = session.join
-	}
-	if !join.Verify(key, exporter) || !known {
+	session, ok := r.mayJoin(join, exporter)
+	if !ok {
+		r.counters.join.Add(1)
 		return tunnel.CodeRefused, fmt.Errorf("a join that is not known, or not proved")
 	}
 	far, err := session.daemon.conn.OpenStream()
@@ -211,15 +209,33 @@ func (r *Relay) serveClient(conn *quic.Conn, stream *quic.Stream, exporter [32]b
 		return tunnel.CodeRefused, fmt.Errorf("the session has gone meanwhile")
 	}
 	defer r.registry.exit(session, l)
+	r.counters.joined.Add(1)
 	preface := wire.Preface{RID: join.RID, Leg: l.number, From: conn.RemoteAddr().String()}
 	if _, err := far.Write(preface.Append(nil)); err != nil {
 		reset(far, tunnel.CodeDone)
 		return tunnel.CodeRefused, err
 	}
-	r.splice(l.number, stream, far)
+	// A leg ends with its session, whatever its ends still say.
+	over := time.AfterFunc(session.until.Sub(r.cfg.Clock()), func() { reset(stream, tunnel.CodeDone); reset(far, tunnel.CodeDone) })
+	defer over.Stop()
+	r.splice(l.number, session.daemon.account, stream, far)
 	r.registry.exit(session, l) // its place is free
 	linger(conn)
 	return tunnel.CodeDone, nil
+}
+
+// mayJoin decides on a join. All who are refused cost one lookup and one
+// verification, and see the same.
+func (r *Relay) mayJoin(join wire.Join, exporter [32]byte) (*registered, bool) {
+	session, known := r.registry.find(join.RID, r.cfg.Clock())
+	key := nobody
+	if known {
+		key = session.join
+	}
+	if !join.Verify(key, exporter) || !known {
+		return nil, false
+	}
+	return session, session.daemon.account.mayJoin()
 }
 
 // linger leaves it to the client to close behind a leg that has ended: closing

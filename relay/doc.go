@@ -5,7 +5,10 @@
 //	accept.go    who is there: a daemon or a client
 //	registry.go  which sessions stand, and which legs on them
 //	splice.go    bytes from one leg to the other
-//	tokens.go    who may stand here
+//	limits.go    what everybody together and each address may take
+//	account.go   what each token may take, and has
+//	entry.go tokens.go  who may stand here, as a file
+//	stats.go     what it counts
 //	certificate.go  a certificate of its own, where nobody else gives one
 //
 // It keeps nothing of a session on disk, knows no key of any channel, and must

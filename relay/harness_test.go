@@ -31,6 +31,7 @@ type node struct {
 	address string
 	pin     wire.Pin
 	socket  *socket
+	running *relay.Relay
 	cancel  context.CancelFunc
 	ended   chan struct{} // closed when Run has returned
 	err     error         // of Run
@@ -97,7 +98,7 @@ func (n *node) start(change ...func(*relay.Config)) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
-	n.cancel, n.ended = cancel, ended
+	n.running, n.cancel, n.ended = r, cancel, ended
 	go func() {
 		defer close(ended)
 		n.err = r.Run(ctx)

@@ -16,7 +16,9 @@ type registry struct {
 	mu       sync.Mutex
 	sessions map[wire.RendezvousID]*registered
 	held     map[wire.TokenID]int
+	daemons  map[*standing]int // legs of each
 	nextLeg  uint64
+	legs     int // that are spliced
 	draining bool
 }
 
@@ -34,10 +36,11 @@ type leg struct {
 	number uint64
 	conn   *quic.Conn
 	kept   bool
+	ended  bool
 }
 
 func newRegistry() *registry {
-	return &registry{sessions: make(map[wire.RendezvousID]*registered), held: make(map[wire.TokenID]int)}
+	return &registry{sessions: make(map[wire.RendezvousID]*registered), held: make(map[wire.TokenID]int), daemons: make(map[*standing]int)}
 }
 
 // register enters a verified registration. A second one for the same session
@@ -48,7 +51,7 @@ func (g *registry) register(d *standing, m wire.Register, until time.Time) wire.
 	if old := g.sessions[m.RID]; old != nil {
 		g.remove(old)
 	}
-	if g.held[d.token] >= maxSessionsOfToken {
+	if g.held[d.token] >= d.account.sessions() {
 		return wire.RegisterFull
 	}
 	g.held[d.token]++
@@ -75,6 +78,7 @@ func (g *registry) leave(d *standing) {
 			g.remove(s)
 		}
 	}
+	delete(g.daemons, d)
 }
 
 func (g *registry) remove(s *registered) {
@@ -115,6 +119,10 @@ func (g *registry) enter(s *registered, conn *quic.Conn) (*leg, bool) {
 	g.nextLeg++
 	l := &leg{number: g.nextLeg, conn: conn}
 	s.legs = append(s.legs, l)
+	g.legs++
+	if _, stands := g.daemons[s.daemon]; stands {
+		g.daemons[s.daemon]++
+	}
 	if len(s.legs) > wire.LegsPerSession {
 		for _, old := range s.legs {
 			if !old.kept {
@@ -132,6 +140,14 @@ func (g *registry) exit(s *registered, l *leg) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s.drop(l)
+	if l.ended {
+		return
+	}
+	l.ended = true
+	g.legs--
+	if _, stands := g.daemons[s.daemon]; stands {
+		g.daemons[s.daemon]--
+	}
 }
 
 func (s *registered) drop(l *leg) {
@@ -169,4 +185,56 @@ func (g *registry) drain() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.draining = true
+}
+
+// arrive enters a daemon that has proved its token.
+func (g *registry) arrive(d *standing) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.daemons[d] = 0
+}
+
+// byToken is every daemon that stands.
+func (g *registry) byToken() map[wire.TokenID][]*standing {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	all := make(map[wire.TokenID][]*standing)
+	for d := range g.daemons {
+		all[d.token] = append(all[d.token], d)
+	}
+	return all
+}
+
+// releaseIdle sends daemons without a running leg elsewhere.
+func (g *registry) releaseIdle() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for d, legs := range g.daemons {
+		if legs == 0 {
+			_ = d.conn.CloseWithError(tunnel.CodeDraining, "")
+		}
+	}
+}
+
+func (g *registry) legsStand() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.legs > 0
+}
+
+// sweep forgets sessions whose time has passed and that nobody asked for.
+func (g *registry) sweep(now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, s := range g.sessions {
+		if now.After(s.until) {
+			g.remove(s)
+		}
+	}
+}
+
+func (g *registry) counts() (daemons, sessions, legs int, draining bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.daemons), len(g.sessions), g.legs, g.draining
 }

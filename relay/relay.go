@@ -32,13 +32,26 @@ type Config struct {
 	PublicAddress string
 	Logger        *slog.Logger
 	Clock         func() time.Time
+	// Limits bound what peers can take; the zero value is the defaults.
+	Limits Limits
+	// DrainTime is how long Run lets running sessions go on after its context has
+	// ended; zero ends them at once.
+	DrainTime time.Duration
 	// Tap is told the size and time of everything forwarded; nil in production.
 	Tap Tap
 }
 
-// Tokens are the public halves of the deployment tokens.
+// Tokens are the deployment tokens that are taken now. Lookup is asked at every
+// hello, and several times a second for each token in use: a token that is no
+// longer there, or has expired, loses its connections.
 type Tokens interface {
-	Lookup(id wire.TokenID) (ed25519.PublicKey, bool)
+	Lookup(id wire.TokenID) (Deployment, bool)
+}
+
+// Deployment is what a relay knows of a deployment token.
+type Deployment struct {
+	Public ed25519.PublicKey
+	Limits TokenLimits
 }
 
 // Tap sees what a relay sees.
@@ -46,12 +59,12 @@ type Tap interface {
 	Forwarded(leg uint64, up bool, n int, at time.Time)
 }
 
-// Limits of one relay process. They bound memory before anybody has proved
-// anything; per-address limits are not here yet.
 const (
-	maxConnections     = 8192
-	maxSessionsOfToken = 1024
-	tokenCheck         = 500 * time.Millisecond
+	// tokenCheck is how often tokens in use are looked up again: a revoked one's
+	// connections end well within a second.
+	tokenCheck = 250 * time.Millisecond
+	// sweepEvery is how often what nobody needs any more is forgotten.
+	sweepEvery = 10 * time.Second
 	// peerStreams is how many streams a peer opens: its control stream, or its leg.
 	// All others are the relay's own, so that nobody fills a window unknown.
 	peerStreams = 1
@@ -63,10 +76,10 @@ type Relay struct {
 	logger    *slog.Logger
 	transport *quic.Transport
 	registry  *registry
+	door      *door
+	accounts  *accounts
+	counters  counters
 	children  sync.WaitGroup
-
-	mu       sync.Mutex // guards what is below
-	standing int
 }
 
 // New checks the configuration; it listens to nothing yet.
@@ -80,10 +93,15 @@ func New(cfg Config) (*Relay, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
-	return &Relay{cfg: cfg, logger: cfg.Logger, registry: newRegistry()}, nil
+	cfg.Limits = cfg.Limits.withDefaults()
+	return &Relay{
+		cfg: cfg, logger: cfg.Logger, registry: newRegistry(), door: newDoor(cfg.Limits),
+		accounts: newAccounts(cfg.Limits.Token, cfg.Clock),
+	}, nil
 }
 
-// Run serves until the context ends, and returns when every goroutine has.
+// Run serves until the context ends, drains, and returns when every goroutine
+// has ended.
 func (r *Relay) Run(ctx context.Context) error {
 	defer r.cfg.Conn.Close()
 	keys, err := r.deriveKeys()
@@ -94,7 +112,8 @@ func (r *Relay) Run(ctx context.Context) error {
 		Conn:                tunnel.Trains(r.cfg.Conn),
 		StatelessResetKey:   &keys.reset,
 		TokenGeneratorKey:   &keys.address,
-		VerifySourceAddress: r.crowded,
+		VerifySourceAddress: r.verifyAddress,
+		ConnContext:         r.greet,
 	}
 	defer r.transport.Close()
 	listener, err := r.transport.Listen(&tls.Config{
@@ -107,8 +126,18 @@ func (r *Relay) Run(ctx context.Context) error {
 		return fmt.Errorf("listening: %w", err)
 	}
 	r.logger.Info("relay listening", "address", r.cfg.Conn.LocalAddr().String())
-	err = r.accept(ctx, listener)
-	r.registry.drain()
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	r.children.Go(func() { r.tend(serving) })
+	accepted := make(chan error, 1)
+	r.children.Go(func() { accepted <- r.accept(serving, listener) })
+	select {
+	case err = <-accepted:
+		r.registry.drain()
+	case <-ctx.Done():
+		r.drain()
+	}
+	stop()
 	_ = listener.Close() // ends the accept loop's leftovers; there is nothing to report
 	r.children.Wait()
 	if ctx.Err() != nil {
@@ -117,44 +146,101 @@ func (r *Relay) Run(ctx context.Context) error {
 	return err
 }
 
+// drain refuses what is new, lets daemons without a running leg go elsewhere at
+// once, and waits for the others as long as the drain time is.
+func (r *Relay) drain() {
+	r.registry.drain()
+	if r.cfg.DrainTime <= 0 {
+		return
+	}
+	r.logger.Info("relay draining", "limit", r.cfg.DrainTime.String(), "legs", r.Stats().Legs)
+	limit, tick := time.NewTimer(r.cfg.DrainTime), time.NewTicker(drainCheck)
+	defer limit.Stop()
+	defer tick.Stop()
+	for r.registry.legsStand() {
+		r.registry.releaseIdle()
+		select {
+		case <-tick.C:
+		case <-limit.C:
+			r.logger.Warn("drain time over", "legs", r.Stats().Legs)
+			return
+		}
+	}
+}
+
+// drainCheck is how often draining looks whether a daemon's last leg has ended.
+const drainCheck = 100 * time.Millisecond
+
 func (r *Relay) accept(ctx context.Context, listener *quic.Listener) error {
 	for {
 		conn, err := listener.Accept(ctx)
 		if err != nil {
 			return fmt.Errorf("accepting: %w", err)
 		}
-		if !r.admit() {
-			_ = conn.CloseWithError(tunnel.CodeDraining, "")
-			continue
+		r.counters.accepted.Add(1)
+		if v, ok := conn.Context().Value(visitKey{}).(*visit); ok {
+			v.done()
 		}
-		r.children.Go(func() {
-			defer r.leave()
-			r.serve(ctx, conn)
-		})
+		r.children.Go(func() { r.serve(ctx, conn) })
 	}
 }
 
-func (r *Relay) admit() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.standing >= maxConnections {
+// visitKey is where a connection's context has its visit.
+type visitKey struct{}
+
+// greet is quic-go's question whether a handshake may begin. A refusal costs
+// one packet, and no cryptography.
+func (r *Relay) greet(ctx context.Context, who *quic.ClientInfo) (context.Context, error) {
+	v, err := r.door.enter(who.RemoteAddr)
+	if err != nil {
+		r.counters.crowd.Add(1)
+		return nil, err
+	}
+	context.AfterFunc(ctx, v.leave) // its end is the connection's
+	return context.WithValue(ctx, visitKey{}, v), nil
+}
+
+func (r *Relay) verifyAddress(addr net.Addr) bool {
+	if !r.door.suspicious(addr) {
 		return false
 	}
-	r.standing++
+	r.counters.retried.Add(1)
 	return true
 }
 
-func (r *Relay) leave() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.standing--
+// tend ends the connections of tokens that are no longer taken, and forgets
+// what nobody needs.
+func (r *Relay) tend(ctx context.Context) {
+	check, sweep := time.NewTicker(tokenCheck), time.NewTicker(sweepEvery)
+	defer check.Stop()
+	defer sweep.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-check.C:
+			r.checkTokens()
+		case <-sweep.C:
+			r.registry.sweep(r.cfg.Clock())
+			r.door.sweep(time.Now())
+			r.accounts.sweep()
+		}
+	}
 }
 
-// crowded asks newcomers to prove their address once half the room is taken.
-func (r *Relay) crowded(net.Addr) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.standing > maxConnections/2
+// checkTokens looks every token in use up once.
+func (r *Relay) checkTokens() {
+	for token, daemons := range r.registry.byToken() {
+		now, ok := r.cfg.Tokens.Lookup(token)
+		for _, d := range daemons {
+			if !ok || !now.Public.Equal(d.public) {
+				r.counters.revoked.Add(1)
+				_ = d.conn.CloseWithError(tunnel.CodeRefused, "")
+				continue
+			}
+			d.account.set(now.Limits.or(r.cfg.Limits.Token))
+		}
+	}
 }
 
 // transportKeys survive a restart without a file of their own: peers of the

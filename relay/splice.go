@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"sync"
+	"time"
 
 	"github.com/quic-go/quic-go"
 
@@ -19,20 +21,24 @@ var pieces = sync.Pool{New: func() any { return new([pieceSize]byte) }}
 // splice forwards both ways until both directions have ended. A half-close
 // passes through, as does a reset of either direction, and back-pressure: a
 // side that does not read stops the other's writes by QUIC's own windows.
-func (r *Relay) splice(leg uint64, near, far *quic.Stream) {
-	var directions sync.WaitGroup
-	directions.Go(func() { r.forward(leg, true, far, near) })
-	directions.Go(func() { r.forward(leg, false, near, far) })
-	directions.Wait()
+func (r *Relay) splice(leg uint64, acc *account, near, far *quic.Stream) {
+	var down sync.WaitGroup
+	down.Go(func() { r.forward(leg, acc, false, near, far) })
+	r.forward(leg, acc, true, far, near) // here: a goroutine less for each leg
+	down.Wait()
 }
 
+// stallLimit is how long one write may wait for a peer that does not read. It
+// is far beyond any round trip, and bounds how long a peer holds a window full.
+const stallLimit = 2 * time.Minute
+
 // forward copies one direction to its end.
-func (r *Relay) forward(leg uint64, up bool, dst, src *quic.Stream) {
+func (r *Relay) forward(leg uint64, acc *account, up bool, dst, src *quic.Stream) {
 	// While src is idle nothing is written, so that nothing would notice that
 	// the reader of dst has gone.
 	stop := context.AfterFunc(dst.Context(), func() { src.CancelRead(tunnel.CodeDone) })
 	defer stop()
-	err := r.copy(leg, up, dst, src)
+	err := r.copy(leg, acc, up, dst, src)
 	if err == nil {
 		_ = dst.Close() // the other end may have reset it already
 		return
@@ -45,19 +51,25 @@ func (r *Relay) forward(leg uint64, up bool, dst, src *quic.Stream) {
 	dst.CancelWrite(code)
 }
 
-func (r *Relay) copy(leg uint64, up bool, dst, src *quic.Stream) error {
-	piece := pieces.Get().(*[pieceSize]byte)
-	defer pieces.Put(piece)
-	defer clear(piece[:])
+// copy forwards until src ends. A direction that is idle waits in Peek, and
+// holds no buffer.
+func (r *Relay) copy(leg uint64, acc *account, up bool, dst, src *quic.Stream) error {
+	count := &r.counters.down
+	if up {
+		count = &r.counters.up
+	}
+	var first [1]byte
 	for {
-		n, err := src.Read(piece[:])
-		if n > 0 {
-			if r.cfg.Tap != nil {
-				r.cfg.Tap.Forwarded(leg, up, n, r.cfg.Clock())
+		if _, err := src.Peek(first[:]); err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
 			}
-			if _, err := dst.Write(piece[:n]); err != nil {
-				return err
-			}
+			return err
+		}
+		n, err := r.forwardPiece(acc, dst, src)
+		count.Add(uint64(n))
+		if n > 0 && r.cfg.Tap != nil {
+			r.cfg.Tap.Forwarded(leg, up, n, r.cfg.Clock())
 		}
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -66,6 +78,31 @@ func (r *Relay) copy(leg uint64, up bool, dst, src *quic.Stream) error {
 			return err
 		}
 	}
+}
+
+// forwardPiece forwards what there is, and says how much it was.
+func (r *Relay) forwardPiece(acc *account, dst, src *quic.Stream) (int, error) {
+	piece := pieces.Get().(*[pieceSize]byte)
+	defer pieces.Put(piece)
+	n, end := src.Read(piece[:])
+	if n == 0 {
+		return 0, end
+	}
+	defer clear(piece[:n])
+	if err := acc.spend(dst.Context(), n); err != nil {
+		return 0, err
+	}
+	if err := dst.SetWriteDeadline(time.Now().Add(stallLimit)); err != nil {
+		return 0, err
+	}
+	n, err := dst.Write(piece[:n])
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		r.counters.stalled.Add(1)
+	}
+	if err != nil {
+		return n, err
+	}
+	return n, end
 }
 
 // reset ends both directions of a stream and gives its credit back.

@@ -28,13 +28,15 @@ func (n *node) stranger(t *testing.T, protocol string) *quic.Conn {
 }
 
 func (n *node) dialStranger(t *testing.T, protocol string) (*quic.Conn, error) {
-	conn, err := quic.DialAddr(within(t, patience), n.address, &tls.Config{
-		InsecureSkipVerify: true, NextProtos: []string{protocol}, MinVersion: tls.VersionTLS13,
-	}, &quic.Config{})
+	conn, err := quic.DialAddr(within(t, patience), n.address, strangersTLS(protocol), &quic.Config{})
 	if err == nil {
 		t.Cleanup(func() { _ = conn.CloseWithError(0, "") })
 	}
 	return conn, err
+}
+
+func strangersTLS(protocol string) *tls.Config {
+	return &tls.Config{InsecureSkipVerify: true, NextProtos: []string{protocol}, MinVersion: tls.VersionTLS13}
 }
 
 // says opens the connection's stream with these bytes.

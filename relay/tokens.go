@@ -2,8 +2,6 @@ package relay
 
 import (
 	"cmp"
-	"crypto/ed25519"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"sync"
 	"time"
@@ -30,14 +27,7 @@ type TokenFile struct {
 	mu      sync.Mutex // guards what is below
 	read    fileState
 	entries []TokenEntry
-	byID    map[wire.TokenID]ed25519.PublicKey
-}
-
-// TokenEntry is one token as the file has it.
-type TokenEntry struct {
-	Name    string    `json:"name"`
-	Public  string    `json:"public"` // base64
-	Created time.Time `json:"created"`
+	byID    map[wire.TokenID]TokenEntry
 }
 
 // fileState tells one version of the file from the next.
@@ -54,14 +44,17 @@ func OpenTokenFile(path string) (*TokenFile, error) {
 }
 
 // Lookup implements Tokens. A file that cannot be read takes nobody.
-func (f *TokenFile) Lookup(id wire.TokenID) (ed25519.PublicKey, bool) {
+func (f *TokenFile) Lookup(id wire.TokenID) (Deployment, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.refresh(); err != nil {
-		return nil, false
+		return Deployment{}, false
 	}
-	public, ok := f.byID[id]
-	return public, ok
+	e, ok := f.byID[id]
+	if !ok {
+		return Deployment{}, false
+	}
+	return e.Deployment(time.Now())
 }
 
 // List returns the tokens by name.
@@ -72,32 +65,24 @@ func (f *TokenFile) List() ([]TokenEntry, error) {
 	return slices.Clone(f.entries), err
 }
 
-// The refusals of a change.
-var (
-	ErrTokenName   = errors.New("a token's name has 1 to 64 letters, digits, dots, dashes and underscores")
-	ErrTokenExists = errors.New("there is a token of that name")
-	ErrNoToken     = errors.New("there is no token of that name")
-)
-
-var tokenName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
-
 // Add draws a token, keeps its public half under the name, and returns it: the
 // only time it is seen.
 func (f *TokenFile) Add(name string, rand io.Reader) (wire.Token, error) {
-	if !tokenName.MatchString(name) {
-		return wire.Token{}, ErrTokenName
-	}
-	token, err := wire.NewToken(rand)
+	return f.AddLimited(TokenEntry{Name: name}, rand)
+}
+
+// AddLimited is Add with the expiry and the limits of the entry, whose other
+// fields it sets.
+func (f *TokenFile) AddLimited(e TokenEntry, rand io.Reader) (wire.Token, error) {
+	token, e, err := NewTokenEntry(e, rand, time.Now())
 	if err != nil {
 		return wire.Token{}, err
 	}
 	err = f.change(func(entries []TokenEntry) ([]TokenEntry, error) {
-		if slices.ContainsFunc(entries, func(e TokenEntry) bool { return e.Name == name }) {
+		if slices.ContainsFunc(entries, func(old TokenEntry) bool { return old.Name == e.Name }) {
 			return nil, ErrTokenExists
 		}
-		return append(entries, TokenEntry{
-			Name: name, Public: base64.StdEncoding.EncodeToString(token.Public()), Created: time.Now().UTC().Truncate(time.Second),
-		}), nil
+		return append(slices.Clone(entries), e), nil
 	})
 	return token, err
 }
@@ -182,13 +167,13 @@ func (f *TokenFile) refresh() error {
 	if err := json.Unmarshal(data, &entries); err != nil {
 		return fmt.Errorf("reading the tokens: %s: %w", f.path, err)
 	}
-	byID := make(map[wire.TokenID]ed25519.PublicKey, len(entries))
+	byID := make(map[wire.TokenID]TokenEntry, len(entries))
 	for _, e := range entries {
-		public, err := base64.StdEncoding.DecodeString(e.Public)
-		if err != nil || len(public) != ed25519.PublicKeySize {
-			return fmt.Errorf("reading the tokens: %s: %s has no public key", f.path, e.Name)
+		id, err := e.ID()
+		if err != nil {
+			return fmt.Errorf("reading the tokens: %s: %w", f.path, err)
 		}
-		byID[wire.TokenIDOf(public)] = public
+		byID[id] = e
 	}
 	f.read, f.entries, f.byID = now, entries, byID
 	return nil

@@ -38,8 +38,8 @@ func names(t *testing.T, f *relay.TokenFile) []string {
 }
 
 func knows(f *relay.TokenFile, token wire.Token) bool {
-	public, ok := f.Lookup(token.ID())
-	return ok && public.Equal(token.Public())
+	deployment, ok := f.Lookup(token.ID())
+	return ok && deployment.Public.Equal(token.Public())
 }
 
 func TestAChangeByAnotherIsNoticed(t *testing.T) {

@@ -1,0 +1,222 @@
+package relay
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// Limits bound one relay process, whatever its peers do. A zero field means its
+// default; README.md has the table with the reasons.
+type Limits struct {
+	// Connections stand at most, of daemons and clients together.
+	Connections int
+	// ConnectionsPerAddress stand at most from one IPv4 address or IPv6 /64.
+	ConnectionsPerAddress int
+	// Handshaking is how many handshakes are under way at once.
+	Handshaking int
+	// Handshakes are begun per second, at most, by everybody together.
+	Handshakes float64
+	// HandshakesPerAddress are begun per second from one address; ten times as
+	// many in one burst.
+	HandshakesPerAddress float64
+	// Token is for tokens that have no limits of their own.
+	Token TokenLimits
+}
+
+// TokenLimits bound what one deployment token may take. A zero field means the
+// relay's default.
+type TokenLimits struct {
+	Sessions    int   `json:"sessions,omitempty"`
+	Connections int   `json:"connections,omitempty"`
+	Joins       int   `json:"joins,omitempty"` // per second; ten times as many in one burst
+	Rate        int64 `json:"rate,omitempty"`  // bytes per second, both ways together; no default
+	Bytes       int64 `json:"bytes,omitempty"` // per day (UTC), both ways together; no default
+}
+
+// The defaults.
+const (
+	defaultConnections           = 16384
+	defaultConnectionsPerAddress = 1024
+	defaultHandshaking           = 512
+	defaultHandshakesPerCore     = 400
+	defaultHandshakesPerAddress  = 50
+	defaultSessionsOfToken       = 1024
+	defaultConnectionsOfToken    = 64
+	defaultJoinsOfToken          = 50
+
+	// burst is how many seconds' worth may come at once.
+	burst = 10
+	// maxCallers bounds the addresses that are remembered; those beyond share
+	// one account.
+	maxCallers = 65536
+	// retryAbove is how many handshakes under way make every newcomer prove its
+	// address first: beyond what honest peers have in flight, and far below the cap.
+	retryAbove = 64
+)
+
+func (l Limits) withDefaults() Limits {
+	l.Connections = or(l.Connections, defaultConnections)
+	l.ConnectionsPerAddress = or(l.ConnectionsPerAddress, defaultConnectionsPerAddress)
+	l.Handshaking = or(l.Handshaking, defaultHandshaking)
+	l.Handshakes = or(l.Handshakes, float64(defaultHandshakesPerCore*runtime.GOMAXPROCS(0)))
+	l.HandshakesPerAddress = or(l.HandshakesPerAddress, defaultHandshakesPerAddress)
+	l.Token = l.Token.or(TokenLimits{
+		Sessions: defaultSessionsOfToken, Connections: defaultConnectionsOfToken, Joins: defaultJoinsOfToken,
+	})
+	return l
+}
+
+func (l TokenLimits) or(defaults TokenLimits) TokenLimits {
+	return TokenLimits{
+		Sessions: or(l.Sessions, defaults.Sessions), Connections: or(l.Connections, defaults.Connections),
+		Joins: or(l.Joins, defaults.Joins), Rate: or(l.Rate, defaults.Rate), Bytes: or(l.Bytes, defaults.Bytes),
+	}
+}
+
+func or[T int | int64 | float64](v, otherwise T) T {
+	if v == 0 {
+		return otherwise
+	}
+	return v
+}
+
+var errCrowded = errors.New("more than the relay's limits allow")
+
+// door counts who comes in, before any cryptography is done for them.
+type door struct {
+	limits Limits
+
+	mu          sync.Mutex // guards what is below
+	callers     map[netip.Prefix]*caller
+	others      *caller // of addresses beyond maxCallers
+	begun       *rate.Limiter
+	standing    int
+	handshaking int
+}
+
+// caller is one address.
+type caller struct {
+	standing int
+	begun    *rate.Limiter
+}
+
+func newDoor(l Limits) *door {
+	d := &door{limits: l, callers: make(map[netip.Prefix]*caller)}
+	d.begun = rate.NewLimiter(rate.Limit(l.Handshakes), int(max(l.Handshakes, 1)))
+	d.others = d.newCaller()
+	return d
+}
+
+func (d *door) newCaller() *caller {
+	return &caller{begun: rate.NewLimiter(rate.Limit(d.limits.HandshakesPerAddress), int(max(burst*d.limits.HandshakesPerAddress, 1)))}
+}
+
+// callerPrefix is what one holder of addresses is counted by: who has an IPv6
+// address has a /64 of them.
+func callerPrefix(addr net.Addr) netip.Prefix {
+	var ip netip.Addr
+	switch a := addr.(type) {
+	case *net.UDPAddr:
+		ip = a.AddrPort().Addr()
+	case *net.TCPAddr:
+		ip = a.AddrPort().Addr()
+	}
+	ip = ip.Unmap().WithZone("")
+	bits := ip.BitLen()
+	if ip.Is6() {
+		bits = 64
+	}
+	prefix, _ := ip.Prefix(bits) // fails for no address only, which is one caller too
+	return prefix
+}
+
+// suspicious asks for proof of the address (Retry) when there is a crowd, or
+// when this address has used half of its own burst: so nobody can use up
+// somebody else's by forging his address.
+func (d *door) suspicious(addr net.Addr) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.handshaking > retryAbove || d.standing > d.limits.Connections/2 || len(d.callers) > maxCallers/2 {
+		return true
+	}
+	c := d.callers[callerPrefix(addr)]
+	return c != nil && c.begun.Tokens() < float64(c.begun.Burst())/2
+}
+
+// visit is one connection that was let in.
+type visit struct {
+	door   *door
+	prefix netip.Prefix
+	caller *caller
+	shaken bool
+}
+
+// enter lets a connection begin its handshake, or refuses it.
+func (d *door) enter(addr net.Addr) (*visit, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	prefix := callerPrefix(addr)
+	c := d.callers[prefix]
+	switch {
+	case c != nil:
+	case len(d.callers) < maxCallers:
+		c = d.newCaller()
+		d.callers[prefix] = c
+	default:
+		c = d.others
+	}
+	if !c.begun.Allow() || c.standing >= d.limits.ConnectionsPerAddress ||
+		d.standing >= d.limits.Connections || d.handshaking >= d.limits.Handshaking || !d.begun.Allow() {
+		return nil, errCrowded
+	}
+	c.standing++
+	d.standing++
+	d.handshaking++
+	return &visit{door: d, prefix: prefix, caller: c}, nil
+}
+
+// done is told once the handshake has succeeded.
+func (v *visit) done() {
+	v.door.mu.Lock()
+	defer v.door.mu.Unlock()
+	v.settle()
+}
+
+func (v *visit) settle() {
+	if !v.shaken {
+		v.shaken = true
+		v.door.handshaking--
+	}
+}
+
+// leave is told once the connection has ended, however.
+func (v *visit) leave() {
+	v.door.mu.Lock()
+	defer v.door.mu.Unlock()
+	v.settle()
+	v.caller.standing--
+	v.door.standing--
+}
+
+// sweep forgets the addresses that are owed nothing.
+func (d *door) sweep(now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for prefix, c := range d.callers {
+		if c.standing == 0 && c.begun.TokensAt(now) >= float64(c.begun.Burst()) {
+			delete(d.callers, prefix)
+		}
+	}
+}
+
+func (d *door) counts() (standing, handshaking, callers int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.standing, d.handshaking, len(d.callers)
+}
