@@ -1,0 +1,5 @@
+//go:build long
+
+package relay
+
+const guesses = 10_000_000
