@@ -9,6 +9,7 @@
 //	account.go   what each token may take, and has
 //	entry.go tokens.go  who may stand here, as a file
 //	stats.go     what it counts
+//	certfiles.go a certificate from files, read again when they change
 //	certificate.go  a certificate of its own, where nobody else gives one
 //
 // It keeps nothing of a session on disk, knows no key of any channel, and must

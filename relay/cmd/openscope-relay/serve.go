@@ -5,26 +5,19 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
-	"flag"
 	"fmt"
 	"log/slog"
 	"net"
-	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/peterbourgon/ff/v3"
 
 	"openscope/relay"
+	"openscope/relay/admin"
 	"openscope/wire"
 	"openscope/wire/term"
 )
-
-// serveFlags are the flags of serve; a file given with --config has the same
-// names, one `name value` on a line.
-type serveFlags struct {
-	config, listen, cert, key, state, public string
-	selfSigned, verbose                      bool
-}
 
 func serveCommand(listen string) *term.Command {
 	f := &serveFlags{listen: ":4433"}
@@ -37,74 +30,110 @@ func serveCommand(listen string) *term.Command {
 pin that daemons put into their configuration. Daemons need a deployment token:
 see token new.`,
 		Flags: f.define, Run: f.run,
-		Options: []ff.Option{ff.WithConfigFileFlag("config"), ff.WithConfigFileParser(ff.PlainParser)},
+		Options: []ff.Option{ff.WithConfigFileFlag("config"), ff.WithConfigFileParser(strictParser)},
 	}
-}
-
-func (f *serveFlags) define(fs *flag.FlagSet) {
-	fs.StringVar(&f.config, "config", "", "a `FILE` with the other flags, one `name value` on a line")
-	fs.StringVar(&f.listen, "listen", f.listen, "the UDP `ADDRESS` to listen on (OPENSCOPE_LISTEN)")
-	fs.StringVar(&f.cert, "cert", "", "the certificate's PEM `FILE`")
-	fs.StringVar(&f.key, "key", "", "the PEM `FILE` of its private key")
-	fs.BoolVar(&f.selfSigned, "self-signed", false, "make a certificate, and keep it in --state")
-	fs.StringVar(&f.state, "state", defaultState, "the `DIR` of the tokens and the self-signed certificate")
-	fs.StringVar(&f.public, "public-address", "", "this node's own `HOST:PORT`, for handles")
-	fs.BoolVar(&f.verbose, "verbose", false, "log every connection's end; never who or what")
 }
 
 func (f *serveFlags) run(ctx context.Context, env *term.Env, _ []string) error {
-	certificate, err := f.certificate()
+	if err := f.check(); err != nil {
+		return term.Errorf(term.Usage, "%w", err)
+	}
+	logger := env.Logger(f.level())
+	certificate, err := f.certificate(logger)
 	if err != nil {
 		return err
 	}
-	tokens, err := relay.OpenTokenFile(filepath.Join(f.state, tokensFile))
+	shown, err := certificate(&tls.ClientHelloInfo{})
 	if err != nil {
 		return term.Errorf(term.Config, "%w", err)
 	}
+	tokens, err := f.tokens.open(ctx, logger)
+	if err != nil {
+		return err
+	}
+	defer tokens.Close()
 	conn, err := net.ListenPacket("udp", f.listen)
 	if err != nil {
 		return term.Errorf(term.Config, "listening on %s: %w", f.listen, err)
 	}
 	r, err := relay.New(relay.Config{
-		Certificate:   func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &certificate, nil },
-		Conn:          conn,
-		Tokens:        tokens,
-		PublicAddress: f.public,
-		Logger:        env.Logger(f.level()),
+		Certificate: certificate, Conn: conn, Tokens: tokens, PublicAddress: f.public,
+		Limits: f.limits, DrainTime: f.drain, Logger: logger,
 	})
 	if err != nil {
 		return errors.Join(term.Errorf(term.Config, "%w", err), conn.Close())
 	}
-	fmt.Fprintf(env.Stdout, "listening on %s\npin %s\n", conn.LocalAddr(), wire.PinOf(certificate.Leaf))
-	if known, err := tokens.List(); err == nil && len(known) == 0 {
-		fmt.Fprintf(env.Stderr, "no deployment token yet: run: %s token new NAME --state %s\n", program, f.state)
+	operator, err := f.operator(ctx, admin.Config{Stats: r.Stats, Ready: tokens.Ready, Profile: f.pprof, Logger: logger})
+	if err != nil {
+		return errors.Join(err, conn.Close())
 	}
-	if err := r.Run(ctx); err != nil && !errors.Is(err, context.Canceled) {
-		return err
+	fmt.Fprintf(env.Stdout, "listening on %s\npin %s\n", conn.LocalAddr(), wire.PinOf(shown.Leaf))
+	if f.tokens.source == "" {
+		if known, err := tokens.List(); err == nil && len(known) == 0 {
+			fmt.Fprintf(env.Stderr, "no deployment token yet: run: %s\n", f.tokens.hint())
+		}
 	}
-	return nil
+	return serveBoth(ctx, r, operator)
+}
+
+// serveBoth runs the relay, and the operator's listener until it has drained.
+func serveBoth(ctx context.Context, r *relay.Relay, operator *admin.Server) error {
+	if operator == nil {
+		return r.Run(ctx)
+	}
+	shown, stop := context.WithCancel(context.WithoutCancel(ctx))
+	running, fail := context.WithCancel(ctx)
+	defer fail()
+	ended := make(chan error, 1)
+	go func() {
+		defer fail()
+		ended <- operator.Run(shown)
+	}()
+	err := r.Run(running)
+	stop()
+	return errors.Join(err, <-ended)
+}
+
+// operator opens the operator's listener. Only the default address may be
+// taken already.
+func (f *serveFlags) operator(ctx context.Context, cfg admin.Config) (*admin.Server, error) {
+	if f.admin == "off" {
+		return nil, nil
+	}
+	server, err := admin.Listen(ctx, f.admin, cfg)
+	switch {
+	case errors.Is(err, admin.ErrProfileExposed):
+		return nil, term.Errorf(term.Usage, "%w", err).WithHint("leave out --pprof, or --admin")
+	case err != nil && f.admin == defaultAdmin && errors.Is(err, syscall.EADDRINUSE):
+		cfg.Logger.Warn("no admin listener", "error", err)
+		return nil, nil
+	case err != nil:
+		return nil, term.Errorf(term.Config, "%w", err)
+	}
+	cfg.Logger.Info("admin listening", "address", server.Address())
+	return server, nil
 }
 
 // certificate is the one of --cert and --key, or the self-signed one.
-func (f *serveFlags) certificate() (tls.Certificate, error) {
+func (f *serveFlags) certificate(logger *slog.Logger) (func(*tls.ClientHelloInfo) (*tls.Certificate, error), error) {
 	switch {
 	case f.selfSigned && (f.cert != "" || f.key != ""):
-		return tls.Certificate{}, term.Errorf(term.Usage, "--self-signed excludes --cert and --key")
+		return nil, term.Errorf(term.Usage, "--self-signed excludes --cert and --key")
 	case f.selfSigned:
-		certificate, _, err := relay.SelfSigned(f.state, rand.Reader, time.Now())
+		certificate, _, err := relay.SelfSigned(f.tokens.state, rand.Reader, time.Now())
 		if err != nil {
-			return certificate, term.Errorf(term.Config, "%w", err)
+			return nil, term.Errorf(term.Config, "%w", err)
 		}
-		return certificate, nil
+		return func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &certificate, nil }, nil
 	case f.cert == "" || f.key == "":
-		return tls.Certificate{}, term.Errorf(term.Usage, "a certificate is needed: --self-signed, or --cert and --key").
+		return nil, term.Errorf(term.Usage, "a certificate is needed: --self-signed, or --cert and --key").
 			WithHint("run: " + program + " serve --self-signed")
 	}
-	certificate, err := tls.LoadX509KeyPair(f.cert, f.key)
+	files, err := relay.OpenCertificateFiles(f.cert, f.key, logger)
 	if err != nil {
-		return certificate, term.Errorf(term.Config, "reading the certificate: %w", err)
+		return nil, term.Errorf(term.Config, "%w", err)
 	}
-	return certificate, nil
+	return files.Get, nil
 }
 
 func (f *serveFlags) level() slog.Level {

@@ -7,7 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"path/filepath"
+	"log/slog"
 	"time"
 
 	"openscope/relay"
@@ -18,17 +18,17 @@ import (
 const tokensFile = "tokens"
 
 func tokenCommand() *term.Command {
-	state := defaultState
-	define := func(fs *flag.FlagSet) {
-		fs.StringVar(&state, "state", state, "the `DIR` of the tokens")
-	}
+	var from tokenFlags
+	var limits relay.TokenLimits
+	var lifetime time.Duration
 	// with opens the tokens for a command.
-	with := func(run func(env *term.Env, tokens *relay.TokenFile, name string) error) func(context.Context, *term.Env, []string) error {
-		return func(_ context.Context, env *term.Env, args []string) error {
-			tokens, err := relay.OpenTokenFile(filepath.Join(state, tokensFile))
+	with := func(run func(env *term.Env, tokens tokenStore, name string) error) func(context.Context, *term.Env, []string) error {
+		return func(ctx context.Context, env *term.Env, args []string) error {
+			tokens, err := from.open(ctx, slog.New(slog.DiscardHandler))
 			if err != nil {
-				return term.Errorf(term.Config, "%w", err)
+				return err
 			}
+			defer tokens.Close()
 			name := ""
 			if len(args) > 0 {
 				name = args[0]
@@ -36,21 +36,37 @@ func tokenCommand() *term.Command {
 			return run(env, tokens, name)
 		}
 	}
+	create := func(env *term.Env, tokens tokenStore, name string) error {
+		if err := checkTokenLimits(limits); err != nil || lifetime < 0 {
+			return term.Errorf(term.Usage, "%w", errNegative)
+		}
+		e := relay.TokenEntry{Name: name, TokenLimits: limits}
+		if lifetime > 0 {
+			expires := time.Now().Add(lifetime).UTC().Truncate(time.Second)
+			e.Expires = &expires
+		}
+		return newToken(env, tokens, e)
+	}
+	defineNew := func(fs *flag.FlagSet) {
+		from.define(fs)
+		fs.DurationVar(&lifetime, "expires", 0, "the token ends after so `long` (never)")
+		defineTokenLimits(fs, &limits, "")
+	}
 	return &term.Command{
-		Name: "token", Short: "who may stand at this relay", Flags: define,
+		Name: "token", Short: "who may stand at this relay", Flags: from.define,
 		Subcommands: []*term.Command{
-			{Name: "new", Args: "NAME", MinArgs: 1, MaxArgs: 1, Flags: define, Run: with(newToken), Short: "make a token; it is shown this once"},
-			{Name: "list", Flags: define, Run: with(listTokens), Short: "list the tokens"},
-			{Name: "revoke", Args: "NAME", MinArgs: 1, MaxArgs: 1, Flags: define, Run: with(revokeToken), Short: "take a token out; running sessions of it end"},
+			{Name: "new", Args: "NAME", MinArgs: 1, MaxArgs: 1, Flags: defineNew, Run: with(create), Short: "make a token; it is shown this once"},
+			{Name: "list", Flags: from.define, Run: with(listTokens), Short: "list the tokens"},
+			{Name: "revoke", Args: "NAME", MinArgs: 1, MaxArgs: 1, Flags: from.define, Run: with(revokeToken), Short: "take a token out; running sessions of it end"},
 		},
 	}
 }
 
-func newToken(env *term.Env, tokens *relay.TokenFile, name string) error {
-	token, err := tokens.Add(name, rand.Reader)
+func newToken(env *term.Env, tokens tokenStore, e relay.TokenEntry) error {
+	token, err := tokens.AddLimited(e, rand.Reader)
 	if errors.Is(err, relay.ErrTokenExists) {
-		return term.Errorf(term.Denied, "there is a token %s already", name).
-			WithHint("run: " + program + " token revoke " + name)
+		return term.Errorf(term.Denied, "there is a token %s already", e.Name).
+			WithHint("run: " + program + " token revoke " + e.Name)
 	}
 	if errors.Is(err, relay.ErrTokenName) {
 		return term.Errorf(term.Usage, "%w", err)
@@ -61,21 +77,21 @@ func newToken(env *term.Env, tokens *relay.TokenFile, name string) error {
 	shown := struct {
 		Name  string `json:"name"`
 		Token string `json:"token"`
-	}{name, token.Text()}
+	}{e.Name, token.Text()}
 	return env.Print(shown, func(w io.Writer) {
 		fmt.Fprintln(w, shown.Token)
 		fmt.Fprintln(env.Stderr, "shown this once; on the daemon's machine: openscope init --token -")
 	})
 }
 
-func listTokens(env *term.Env, tokens *relay.TokenFile, _ string) error {
+func listTokens(env *term.Env, tokens tokenStore, _ string) error {
 	entries, err := tokens.List()
 	if err != nil {
 		return term.Errorf(term.Config, "%w", err)
 	}
 	for _, e := range entries {
 		if err := env.Print(e, func(w io.Writer) {
-			fmt.Fprintf(w, "%-24s made %s\n", e.Name, e.Created.UTC().Format(time.RFC3339))
+			fmt.Fprintf(w, "%-24s made %s%s\n", e.Name, e.Created.UTC().Format(time.RFC3339), expiry(e, time.Now()))
 		}); err != nil {
 			return err
 		}
@@ -83,7 +99,7 @@ func listTokens(env *term.Env, tokens *relay.TokenFile, _ string) error {
 	return nil
 }
 
-func revokeToken(env *term.Env, tokens *relay.TokenFile, name string) error {
+func revokeToken(env *term.Env, tokens tokenStore, name string) error {
 	err := tokens.Revoke(name)
 	if errors.Is(err, relay.ErrNoToken) {
 		return term.Errorf(term.NotFound, "there is no token %s", name).WithHint("run: " + program + " token list")
@@ -94,4 +110,15 @@ func revokeToken(env *term.Env, tokens *relay.TokenFile, name string) error {
 	return env.Print(struct {
 		Revoked string `json:"revoked"`
 	}{name}, func(w io.Writer) { fmt.Fprintf(w, "revoked %s\n", name) })
+}
+
+// expiry is what a list says of a token's end.
+func expiry(e relay.TokenEntry, now time.Time) string {
+	switch {
+	case e.Expires == nil:
+		return ""
+	case now.Before(*e.Expires):
+		return " expires " + e.Expires.UTC().Format(time.RFC3339)
+	}
+	return " EXPIRED " + e.Expires.UTC().Format(time.RFC3339)
 }

@@ -1,0 +1,5 @@
+//go:build long
+
+package fleet_test
+
+const kills = 40
