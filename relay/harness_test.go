@@ -25,7 +25,7 @@ const patience = 10 * time.Second
 
 // node is a relay that runs, and its state directory.
 type node struct {
-	t       *testing.T
+	t       testing.TB
 	dir     string
 	tokens  *relay.TokenFile
 	address string
@@ -155,7 +155,7 @@ func (n *node) daemon(token wire.Token) *tunnel.Daemon {
 }
 
 // within is a context for one thing that a test waits for.
-func within(t *testing.T, d time.Duration) context.Context {
+func within(t testing.TB, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	t.Cleanup(cancel)
 	return ctx
@@ -181,7 +181,7 @@ type session struct {
 	rid            wire.RendezvousID
 }
 
-func newSession(t *testing.T) session {
+func newSession(t testing.TB) session {
 	t.Helper()
 	_, register, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -204,7 +204,7 @@ func (s session) registration(exporter [32]byte) wire.Register {
 }
 
 // standOn registers the session with the daemon.
-func (s session) standOn(t *testing.T, d *tunnel.Daemon) session {
+func (s session) standOn(t testing.TB, d *tunnel.Daemon) session {
 	t.Helper()
 	if err := d.Register(within(t, patience), s.registration(d.Exporter())); err != nil {
 		t.Fatal(err)
@@ -236,7 +236,7 @@ func (n *node) clientSigning(rid wire.RendezvousID, sign func([32]byte) []byte) 
 }
 
 // timed gives whatever a test does with the leg an end.
-func timed(t *testing.T, l wire.Leg) wire.Leg {
+func timed(t testing.TB, l wire.Leg) wire.Leg {
 	t.Helper()
 	deadline := time.Now().Add(2 * patience)
 	if err := errors.Join(l.SetReadDeadline(deadline), l.SetWriteDeadline(deadline)); err != nil {
@@ -246,7 +246,7 @@ func timed(t *testing.T, l wire.Leg) wire.Leg {
 }
 
 // accepted is the daemon's end of the next leg.
-func accepted(t *testing.T, d *tunnel.Daemon) (wire.Preface, wire.Leg) {
+func accepted(t testing.TB, d *tunnel.Daemon) (wire.Preface, wire.Leg) {
 	t.Helper()
 	preface, l, err := d.Accept(within(t, patience))
 	if err != nil {

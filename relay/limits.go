@@ -55,9 +55,6 @@ const (
 	// maxCallers bounds the addresses that are remembered; those beyond share
 	// one account.
 	maxCallers = 65536
-	// retryAbove is how many handshakes under way make every newcomer prove its
-	// address first: beyond what honest peers have in flight, and far below the cap.
-	retryAbove = 64
 )
 
 func (l Limits) withDefaults() Limits {
@@ -88,7 +85,9 @@ func or[T int | int64 | float64](v, otherwise T) T {
 
 var errCrowded = errors.New("more than the relay's limits allow")
 
-// door counts who comes in, before any cryptography is done for them.
+// door counts who comes in, before any cryptography is done for them. Every
+// newcomer has proved its address first (Retry): nobody spends another's share
+// by forging.
 type door struct {
 	limits Limits
 
@@ -134,19 +133,6 @@ func callerPrefix(addr net.Addr) netip.Prefix {
 	}
 	prefix, _ := ip.Prefix(bits) // fails for no address only, which is one caller too
 	return prefix
-}
-
-// suspicious asks for proof of the address (Retry) when there is a crowd, or
-// when this address has used half of its own burst: so nobody can use up
-// somebody else's by forging his address.
-func (d *door) suspicious(addr net.Addr) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.handshaking > retryAbove || d.standing > d.limits.Connections/2 || len(d.callers) > maxCallers/2 {
-		return true
-	}
-	c := d.callers[callerPrefix(addr)]
-	return c != nil && c.begun.Tokens() < float64(c.begun.Burst())/2
 }
 
 // visit is one connection that was let in.

@@ -61,8 +61,6 @@ func TestOneAddressHasItsShareOfConnections(t *testing.T) {
 	}
 }
 
-// Half of the burst is taken on trust; then the address must be proved, so that
-// nobody spends it by forging; then it is spent.
 func TestOneAddressHasItsShareOfHandshakes(t *testing.T) {
 	t.Parallel()
 	n := startNode(t, limited(relay.Limits{HandshakesPerAddress: 0.4})) // 4 at once
@@ -73,8 +71,8 @@ func TestOneAddressHasItsShareOfHandshakes(t *testing.T) {
 		}
 		_ = conn.CloseWithError(0, "")
 	}
-	if s := n.running.Stats(); s.Retried == 0 {
-		t.Error("it was never asked to prove its address")
+	if s := n.running.Stats(); s.Retried < 4 {
+		t.Errorf("it was asked to prove its address %d times", s.Retried)
 	}
 	if _, err := n.from(t, "127.0.0.2"); err == nil {
 		t.Error("a fifth handshake was made")

@@ -1,0 +1,21 @@
+//go:build !long
+
+package relay_test
+
+import "time"
+
+// Sizes of the load tests; the long ones are full.
+const (
+	floodTime    = time.Second
+	idleSessions = 100
+	idleTime     = 2 * time.Second
+	socketJoins  = 100
+	restarts     = 5
+	// fullLoad says that nothing else runs on the machine, and that there are
+	// enough sessions to divide by: only then are round trips, and memory and CPU for each
+	// session, judged. Short runs print them.
+	fullLoad = false
+	// keeps is the part of its pace that a session keeps in a flood. Beside the
+	// tests of other packages, half shows that it was not stopped.
+	keeps = 0.5
+)
