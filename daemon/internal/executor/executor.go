@@ -1,11 +1,14 @@
-// Package executor runs the argv of a call that has already been decided, as
+// Package executor runs the argv (or request) of a call that has already been decided, as
 // the issuer, and makes sure that nothing of it outlives the call.
 //
 // [Exec] runs it on this machine, [SSH] on another by way of OpenSSH's
 // protocol. Both promise the same: the words of the argv arrive as they are,
 // the environment is a fixed list, standard input is empty, and when the
 // context ends, when a writer fails, or when the daemon itself is killed, the
-// work dies with it. What each cannot promise is said at its type.
+// work dies with it. [HTTP] asks a service instead, with declared values in
+// declared places. What each cannot promise is said at its type.
+//
+// A [Filter] keeps the daemon's own credentials out of what comes back.
 //
 // It decides nothing: who may run what, with which values and until when, was
 // settled before Execute. It knows no verb, no session and no log. It runs on
@@ -56,8 +59,10 @@ type Job struct {
 	As Identity
 	// Issuer is the name that {issuer} stands for in an ssh target.
 	Issuer string
-	// Target names the ssh target.
+	// Target names the ssh or http target.
 	Target string
+	// Request takes the place of Argv in an http job.
+	Request *Request
 	// Timeout is the longest the command may take; zero leaves it to ctx.
 	Timeout time.Duration
 	// Stdout and Stderr take the output, each from one goroutine at a time;
