@@ -135,9 +135,9 @@ func (a *action) identity() (executor.Identity, error) {
 
 // line says, for a person, what the decided call comes to.
 func (a *action) line() string {
-	return a.rules.executors[a.verb.Executor].Describe(executor.Job{
-		Argv: a.verb.Argv(a.values), As: executor.Identity{Name: a.runAs}, Issuer: a.issuer.Name, Target: a.verb.Target,
-	})
+	job := jobOf(a.verb, a.values)
+	job.As, job.Issuer = executor.Identity{Name: a.runAs}, a.issuer.Name
+	return a.rules.executors[a.verb.Executor].Describe(job)
 }
 
 // event is a log event with everything known of the action so far.

@@ -52,6 +52,8 @@ type outcome struct {
 	status         int
 	reason         string
 	stdout, stderr call.Digest
+	// suppressed is how many of the daemon's own credentials were taken out.
+	suppressed int
 }
 
 // ended is the reason a context or a call was ended with: a cause for the
@@ -110,7 +112,11 @@ func (c *core) execute(ctx context.Context, act *action, out *output) outcome {
 	if err != nil {
 		return out.outcome(call.Failed, 0, err.Error())
 	}
+	out.hide(c.secrets(act.rules, act.issuer.Name), &job)
 	result := act.rules.executors[act.verb.Executor].Execute(ctx, job)
+	if err := out.flush(); err != nil && result.Err == nil {
+		result.Err = err
+	}
 	switch {
 	case ctx.Err() != nil:
 		why := endedBy(context.Cause(ctx))
@@ -129,15 +135,10 @@ func (a *action) job(out *output) (executor.Job, error) {
 	if err != nil {
 		return executor.Job{}, err
 	}
-	return executor.Job{
-		Argv:    a.verb.Argv(a.values),
-		As:      as,
-		Issuer:  a.issuer.Name,
-		Target:  a.verb.Target,
-		Timeout: a.verb.Timeout,
-		Stdout:  out.stream(call.Stdout),
-		Stderr:  out.stream(call.Stderr),
-	}, nil
+	job := jobOf(a.verb, a.values)
+	job.As, job.Issuer = as, a.issuer.Name
+	job.Stdout, job.Stderr = out.stream(call.Stdout), out.stream(call.Stderr)
+	return job, nil
 }
 
 // maxOutput is the lowest of the limits on this call's output.
@@ -161,6 +162,7 @@ func (c *core) logOutcome(act *action, done outcome) error {
 	e := act.event("result")
 	e.Cause, e.Reason, e.Status = done.cause.String(), done.reason, &done.status
 	e.Stdout, e.Stderr = auditDigest(done.stdout), auditDigest(done.stderr)
+	e.Count = done.suppressed
 	// The intent carries the request; the outcome need only name it.
 	e.Params, e.Request, e.Signature, e.TH2 = nil, nil, nil, nil
 	return c.record(e)

@@ -2,7 +2,9 @@ package daemon
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"go.yaml.in/yaml/v3"
@@ -41,6 +43,24 @@ func CheckFile(path string) (kind string, err error) {
 	return kind, err
 }
 
+// Fix is how to mend what an error of [Check], [CheckFile] or [LoadConfig] is
+// about, or empty.
+func Fix(err error) string {
+	if e, ok := errors.AsType[interface {
+		error
+		Hint() string
+	}](err); ok {
+		return e.Hint()
+	}
+	if e, ok := errors.AsType[*policy.ProtectionError](err); ok && e.Fix != "" {
+		return "run: " + e.Fix
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return "run: openscope init"
+	}
+	return "compare it with the commented file that openscope init writes"
+}
+
 // kindOf looks at the keys only; what is wrong with the rest is for the parser
 // of that kind to say.
 func kindOf(data []byte) string {
@@ -73,7 +93,7 @@ func kindOfKey(key string) string {
 	switch key {
 	case "agents":
 		return "grants"
-	case "verbs", "ssh":
+	case "verbs", "ssh", "http":
 		return "verbs"
 	case "recipients":
 		return "recipients"

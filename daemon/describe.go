@@ -97,8 +97,7 @@ func (c *core) concrete(o *offer, v passport.Verb) string {
 			values[p.Name] = p.Allowed.Set[0]
 		}
 	}
-	return r.executors[verb.Executor].Describe(executor.Job{
-		Argv: verb.Argv(values), Issuer: o.issuer.Name, Target: verb.Target,
-		As: executor.Identity{Name: r.policy.RunAs(o.agent, policyWho(o.issuer))},
-	})
+	job := jobOf(verb, values)
+	job.As, job.Issuer = executor.Identity{Name: r.policy.RunAs(o.agent, policyWho(o.issuer))}, o.issuer.Name
+	return r.executors[verb.Executor].Describe(job)
 }

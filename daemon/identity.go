@@ -45,6 +45,11 @@ func readIdentity(path string) (wire.SigningKey, error) {
 	return wire.SigningKeyOf(ed25519.NewKeyFromSeed(seed)), nil
 }
 
+// identityText is the identity as its file has it, to be looked for in output.
+func identityText(key wire.SigningKey) []byte {
+	return []byte(strings.ToUpper(wire.EncodeText(strings.ToLower(identityPrefix), key.Reveal().Seed())))
+}
+
 // readSecret reads a protected file that nobody else may even read.
 func readSecret(path string) ([]byte, error) {
 	data, err := policy.ReadProtected(path, os.Geteuid())

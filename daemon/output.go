@@ -3,10 +3,13 @@ package daemon
 import (
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"hash"
 	"io"
+	"strings"
 	"sync"
 
+	"openscope/daemon/internal/executor"
 	"openscope/daemon/internal/session"
 	"openscope/wire/call"
 )
@@ -23,6 +26,8 @@ type output struct {
 	ctx   context.Context
 	stop  context.CancelCauseFunc
 	limit uint64
+	// set by hide; without credentials there are none
+	filters []*executor.Filter
 
 	mu      sync.Mutex // held for counting, never while sending
 	total   uint64
@@ -51,12 +56,44 @@ func (o *output) begin(ctx context.Context, stop context.CancelCauseFunc, limit 
 	o.ctx, o.stop, o.limit = ctx, stop, limit
 }
 
+// hide puts a filter before both streams of the job, where there is anything to
+// filter. It stands before the counting: what is hashed and charged is what is
+// sent.
+func (o *output) hide(secrets *executor.Secrets, job *executor.Job) {
+	if secrets == nil {
+		return
+	}
+	o.filters = []*executor.Filter{executor.NewFilter(job.Stdout, secrets), executor.NewFilter(job.Stderr, secrets)}
+	job.Stdout, job.Stderr = o.filters[0], o.filters[1]
+}
+
+// flush sends what the filters held back, once the executor has returned. A
+// call that was ended sends nothing more: its writer may still be stuck.
+func (o *output) flush() error {
+	if o.ctx.Err() != nil {
+		return nil
+	}
+	for _, f := range o.filters {
+		if err := f.Flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (o *output) stream(s call.Stream) io.Writer { return &o.streams[s-1] }
 
 // outcome reads the digests. The executor has returned: nobody writes.
 func (o *output) outcome(cause call.Cause, status int, reason string) outcome {
+	suppressed := 0
+	for _, f := range o.filters {
+		suppressed += f.Found()
+	}
+	if suppressed > 0 {
+		reason = strings.TrimPrefix(fmt.Sprintf("%s; %d of the daemon's own credentials were taken out of the output", reason, suppressed), "; ")
+	}
 	return outcome{
-		cause: cause, status: status, reason: reason,
+		cause: cause, status: status, reason: reason, suppressed: suppressed,
 		stdout: o.streams[0].digest(), stderr: o.streams[1].digest(),
 	}
 }

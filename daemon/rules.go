@@ -19,6 +19,8 @@ type rules struct {
 	catalog    *catalog.Catalog
 	recipients map[string]policy.Recipient
 	executors  map[string]executor.Executor
+	ssh        *executor.SSH // of the executors, those that have credentials
+	http       *executor.HTTP
 	lockdown   *lockdown // nil: off
 }
 
@@ -60,14 +62,21 @@ func (c *core) loadRules() (*rules, error) {
 		known.Key = key.Text() // the one way to write it, to be compared
 		r.recipients[alias] = known
 	}
-	ssh, err := executor.NewSSH(executor.SSHConfig{Targets: sshTargets(r.catalog)})
+	if r.ssh, err = executor.NewSSH(executor.SSHConfig{Targets: sshTargets(r.catalog)}); err != nil {
+		return nil, fmt.Errorf("%s: %w", c.cfg.Verbs, err)
+	}
+	services, err := httpTargets(r.catalog)
 	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.cfg.Verbs, err)
+	}
+	if r.http, err = executor.NewHTTP(executor.HTTPConfig{Targets: services}); err != nil {
 		return nil, fmt.Errorf("%s: %w", c.cfg.Verbs, err)
 	}
 	// A new way to execute is a file in the executor package and a line here.
 	r.executors = map[string]executor.Executor{
 		"exec": c.local,
-		"ssh":  ssh,
+		"ssh":  r.ssh,
+		"http": r.http,
 	}
 	return r, nil
 }
@@ -83,7 +92,7 @@ func readOptional(path string) ([]byte, error) {
 func sshTargets(c *catalog.Catalog) map[string]executor.SSHTarget {
 	targets := make(map[string]executor.SSHTarget)
 	for name, t := range c.SSHTargets() {
-		targets[name] = executor.SSHTarget{Host: t.Host, Port: t.Port, User: t.User, KeyFile: t.KeyFile, HostKey: t.HostKey}
+		targets[name] = executor.SSHTarget{Host: t.Host, Port: t.Port, User: t.User, KeyFile: t.KeyFile, HostKey: t.HostKey, MaxSessions: t.MaxSessions}
 	}
 	return targets
 }

@@ -28,7 +28,7 @@ func policyCheckCommand(p *paths) *term.Command {
 				Kind string `json:"kind"`
 			}{p.config, "configuration, grants, verbs and recipients"}
 			if err := p.check(args, &checked.File, &checked.Kind); err != nil {
-				return term.Errorf(term.Config, "%w", err)
+				return term.Errorf(term.Config, "%w", err).WithHint(daemon.Fix(err))
 			}
 			return env.Print(checked, func(w io.Writer) { fmt.Fprintf(w, "%s: good (%s)\n", checked.File, checked.Kind) })
 		},

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"regexp"
@@ -19,7 +20,7 @@ var placeholder = regexp.MustCompile(`\{([a-z][a-z0-9_-]*)\}`)
 // has one, and every one a placeholder.
 func (v *Verb) setArgv(argv []string) error {
 	if strings.ContainsAny(argv[0], "{}") || argv[0] == "" {
-		return fmt.Errorf("argv: the command itself cannot be a parameter")
+		return withFix(errors.New("argv: the command itself cannot be a parameter"), "write one verb for each command")
 	}
 	used := make(map[string]bool)
 	for _, text := range argv {
@@ -32,35 +33,45 @@ func (v *Verb) setArgv(argv []string) error {
 	}
 	for _, p := range v.params {
 		if !used[p.name] {
-			return fmt.Errorf("parameter %s is used nowhere in argv", p.name)
+			return withFix(fmt.Errorf("parameter %s is used nowhere in argv", p.name), "write {"+p.name+"} into argv, or drop the parameter")
 		}
 		if p.kind != typeFlag && !p.required && p.fallback == nil {
-			return fmt.Errorf("parameter %s needs required: true or a default", p.name)
+			return withFix(fmt.Errorf("parameter %s needs required: true or a default", p.name), "add one of the two")
 		}
 	}
 	return v.refuseShell()
 }
 
 func (v *Verb) newWord(text string) (word, error) {
+	w, i, err := v.parseWord("argv", text)
+	if err != nil || i < 0 {
+		return w, err
+	}
+	if p := v.params[i]; p.kind == typeFlag && text != "{"+w.param+"}" {
+		return word{}, withFix(fmt.Errorf("argv: the flag %s stands alone, it expands to its own argv", w.param), "make {"+w.param+"} a word of its own")
+	} else if w.before == "" && p.mayLookLikeAnOption() {
+		return word{}, withFix(fmt.Errorf("argv: a value of %s could begin with -, and be taken for an option", w.param), "tighten its pattern or min, or join it to its option, as --name={"+w.param+"}")
+	}
+	return w, nil
+}
+
+// parseWord finds the placeholder of a word and its parameter; the index is -1
+// where there is none.
+func (v *Verb) parseWord(where, text string) (word, int, error) {
 	found := placeholder.FindAllStringSubmatchIndex(text, -1)
 	if strings.ContainsRune(text, 0) || len(found) > 1 {
-		return word{}, fmt.Errorf("argv: %q has a NUL or more than one placeholder", text)
+		return word{}, -1, withFix(fmt.Errorf("%s: %q has a NUL or more than one placeholder", where, text), "give each placeholder a word of its own")
 	}
 	if len(found) == 0 {
-		return word{before: text}, nil
+		return word{before: text}, -1, nil
 	}
 	m := found[0]
 	w := word{before: text[:m[0]], param: text[m[2]:m[3]], after: text[m[1]:]}
 	i := slices.IndexFunc(v.params, func(p param) bool { return p.name == w.param })
 	if i < 0 {
-		return word{}, fmt.Errorf("argv: there is no parameter %s", w.param)
+		return word{}, -1, withFix(fmt.Errorf("%s: there is no parameter %s", where, w.param), "declare it under params, or drop the braces")
 	}
-	if p := v.params[i]; p.kind == typeFlag && text != "{"+w.param+"}" {
-		return word{}, fmt.Errorf("argv: the flag %s stands alone, it expands to its own argv", w.param)
-	} else if w.before == "" && p.mayLookLikeAnOption() {
-		return word{}, fmt.Errorf("argv: a value of %s could begin with -, and be taken for an option", w.param)
-	}
-	return w, nil
+	return w, i, nil
 }
 
 // mayLookLikeAnOption reports whether some value would begin with a dash.
@@ -96,7 +107,7 @@ func (v *Verb) refuseShell() error {
 	}
 	name := path.Base(v.argv[0].before)
 	if slices.Contains(interpreters, name) {
-		return fmt.Errorf("argv: %s would be handed a parameter, which makes it a shell for the caller; write a script with a fixed path and call that", name)
+		return withFix(fmt.Errorf("argv: %s would be handed a parameter, which makes it a shell for the caller", name), "write a script with a fixed path, and make that the command")
 	}
 	return nil
 }

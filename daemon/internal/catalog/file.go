@@ -16,6 +16,7 @@ import (
 // verbsFile is verbs.yaml as it is written.
 type verbsFile struct {
 	SSH   map[string]targetFile `yaml:"ssh"`
+	HTTP  map[string]httpFile   `yaml:"http"`
 	Verbs map[string]verbFile   `yaml:"verbs"`
 }
 
@@ -25,6 +26,30 @@ type targetFile struct {
 	User    string `yaml:"user"`
 	KeyFile string `yaml:"key_file"`
 	HostKey string `yaml:"host_key"`
+	// MaxSessions is how many commands may run there at once.
+	MaxSessions int `yaml:"max_sessions"`
+}
+
+type httpFile struct {
+	URL           string            `yaml:"url"`
+	Headers       map[string]string `yaml:"headers"`
+	SecretHeaders map[string]string `yaml:"secret_headers"`
+	CAFile        string            `yaml:"ca_file"`
+}
+
+type requestFile struct {
+	Method       string            `yaml:"method"`
+	Path         []string          `yaml:"path"`
+	Query        map[string]string `yaml:"query"`
+	Body         map[string]string `yaml:"body"`
+	Form         bool              `yaml:"form"`
+	IssuerHeader string            `yaml:"issuer_header"`
+}
+
+type sandboxFile struct {
+	Read    []string `yaml:"read"`
+	Write   []string `yaml:"write"`
+	Network string   `yaml:"network"`
 }
 
 type verbFile struct {
@@ -33,6 +58,8 @@ type verbFile struct {
 	Executor  string               `yaml:"executor"`
 	Target    string               `yaml:"target"`
 	Argv      []string             `yaml:"argv"`
+	Request   *requestFile         `yaml:"request"`
+	Sandbox   *sandboxFile         `yaml:"sandbox"`
 	Params    map[string]paramFile `yaml:"params"`
 	Timeout   time.Duration        `yaml:"timeout"`
 	MaxOutput size                 `yaml:"max_output"`
@@ -79,7 +106,7 @@ func decodeStrict(name string, data []byte) (file verbsFile, lines map[string]in
 		return file, nil, placed(name, err)
 	}
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) && len(data) > 0 {
-		return file, nil, fmt.Errorf("%s: more than one document", name)
+		return file, nil, withFix(fmt.Errorf("%s: more than one document", name), "remove the line --- and what follows it")
 	}
 	var root yaml.Node
 	if err := yaml.Unmarshal(data, &root); err != nil {
@@ -92,7 +119,7 @@ func decodeStrict(name string, data []byte) (file verbsFile, lines map[string]in
 // locate notes the line of every key by its path, and refuses aliases.
 func locate(name string, n *yaml.Node, path string, lines map[string]int) error {
 	if n.Kind == yaml.AliasNode || n.Anchor != "" {
-		return fmt.Errorf("%s:%d: anchors and aliases are not allowed here", name, n.Line)
+		return withFix(fmt.Errorf("%s:%d: anchors and aliases are not allowed here", name, n.Line), "write the value out in both places")
 	}
 	for i, child := range n.Content {
 		below := path
@@ -112,13 +139,15 @@ var (
 	yamlUnknown = regexp.MustCompile(`field (\S+) not found in type \S+`)
 )
 
+const yamlFix = "compare it with the commented file that openscope init writes"
+
 // placed puts yaml's first complaint on one line behind file:line.
 func placed(name string, err error) error {
 	text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "yaml: "), "unmarshal errors:\n")
 	text, _, _ = strings.Cut(strings.TrimSpace(text), "\n")
 	text = yamlUnknown.ReplaceAllString(text, "there is no key $1 here")
 	if m := yamlLine.FindStringSubmatchIndex(text); m != nil {
-		return fmt.Errorf("%s:%s: %s", name, text[m[2]:m[3]], text[:m[0]]+text[m[1]:])
+		return withFix(fmt.Errorf("%s:%s: %s", name, text[m[2]:m[3]], text[:m[0]]+text[m[1]:]), yamlFix)
 	}
-	return fmt.Errorf("%s:1: %s", name, text)
+	return withFix(fmt.Errorf("%s:1: %s", name, text), yamlFix)
 }

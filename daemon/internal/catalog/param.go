@@ -46,6 +46,7 @@ type param struct {
 	required            bool
 	fallback            *string
 	argv                []string // of a flag
+	segment             bool     // it stands in the path of a request
 }
 
 // conservative is what a string may be whose schema says nothing: nothing that
@@ -141,6 +142,9 @@ func (p *param) accepts(v string) error {
 
 // fits judges one value by its type.
 func (p *param) fits(v string) error {
+	if p.segment && !isSegment(v) {
+		return errors.New("is not one segment of a path")
+	}
 	switch p.kind {
 	case typeInteger:
 		n, err := strconv.ParseInt(v, 10, 64)

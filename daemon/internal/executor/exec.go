@@ -115,11 +115,17 @@ func (e *Exec) order(job Job) (order, error) {
 	if err != nil {
 		return order{}, err
 	}
+	if job.Sandbox != nil {
+		if err := job.Sandbox.check(); err != nil {
+			return order{}, err
+		}
+	}
 	return order{
-		Path: []byte(path),
-		Argv: toBytes(job.Argv),
-		Env:  toBytes(e.environment(job.As)),
-		As:   as,
+		Sandbox: job.Sandbox,
+		Path:    []byte(path),
+		Argv:    toBytes(job.Argv),
+		Env:     toBytes(e.environment(job.As)),
+		As:      as,
 	}, nil
 }
 

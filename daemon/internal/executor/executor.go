@@ -63,6 +63,8 @@ type Job struct {
 	Target string
 	// Request takes the place of Argv in an http job.
 	Request *Request
+	// Sandbox, where it is set, is all that a command on this machine may touch.
+	Sandbox *Sandbox
 	// Timeout is the longest the command may take; zero leaves it to ctx.
 	Timeout time.Duration
 	// Stdout and Stderr take the output, each from one goroutine at a time;

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"strings"
+	"sync/atomic"
 )
 
 // A credential shorter than this is not looked for: it would be found in
@@ -119,17 +120,17 @@ func (s *Secrets) step(at int32, c byte) int32 {
 type Filter struct {
 	dst     io.Writer
 	secrets *Secrets
-	at      int32  // the node of what is held
-	held    []byte // the bytes that at stands for
-	out     []byte // reused
-	found   int
+	at      int32        // the node of what is held
+	held    []byte       // the bytes that at stands for
+	out     []byte       // reused
+	found   atomic.Int64 // a stuck writer is left behind, and not waited for
 }
 
 // NewFilter writes to dst what is no credential.
 func NewFilter(dst io.Writer, secrets *Secrets) *Filter { return &Filter{dst: dst, secrets: secrets} }
 
 // Found is how many credentials were suppressed.
-func (f *Filter) Found() int { return f.found }
+func (f *Filter) Found() int { return int(f.found.Load()) }
 
 // Write implements [io.Writer]. It reports all of p as written, or an error of
 // what stands behind.
@@ -154,7 +155,7 @@ func (f *Filter) Write(p []byte) (int, error) {
 		if n := int(nodes[f.at].match); n > 0 {
 			f.out = append(append(f.out, f.held[:len(f.held)-n]...), suppressed...)
 			f.at, f.held = 0, f.held[:0]
-			f.found++
+			f.found.Add(1)
 			continue
 		}
 		if free := len(f.held) - int(nodes[f.at].depth); free > 0 {

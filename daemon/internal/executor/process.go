@@ -191,6 +191,9 @@ func (r *running) outcome(waited error, job Job) Outcome {
 		return notRun(fmt.Errorf("running %s: the shim was lost: %w", job.Argv[0], waited))
 	}
 	number := binary.BigEndian.Uint32(report[1:])
+	if report[0] == reportSandbox {
+		return notRun(fmt.Errorf("%w: %w", ErrSandbox, syscall.Errno(number)))
+	}
 	if report[0] == reportFailed {
 		return notRun(startError(job, syscall.Errno(number)))
 	}

@@ -52,6 +52,8 @@ type order struct {
 	Env   [][]byte
 	As    *credential // nil: as the shim itself
 	Group string      // the path behind groupFD, or empty
+	// Sandbox holds the command, and not the shim, which has to end it.
+	Sandbox *Sandbox `json:",omitempty"`
 }
 
 type credential struct {
@@ -61,9 +63,10 @@ type credential struct {
 
 // A report is a kind and a number.
 const (
-	reportEnded  = 'e' // the command's wait status
-	reportFailed = 'f' // the errno that starting it failed with
-	reportSize   = 5
+	reportEnded   = 'e' // the command's wait status
+	reportFailed  = 'f' // the errno that starting it failed with
+	reportSandbox = 's' // the errno that entering its sandbox failed with
+	reportSize    = 5
 )
 
 // Shim must be the first thing that main does, and TestMain of a package that
@@ -105,14 +108,24 @@ func runShim() error {
 	if err := confine(); err != nil {
 		return err
 	}
+	if err := o.Sandbox.enter(); err != nil {
+		return sendReport(reportSandbox, errnoOf(err))
+	}
 	pid, err := startOrder(o)
 	if err != nil {
 		return sendReport(reportFailed, errnoOf(err))
 	}
-	if err := letGoOfOutput(); err != nil {
-		return err // the command dies by its parent-death signal
-	}
-	return watch(pid, control, o.Group)
+	// A sandbox holds this thread too. The rest is for one outside of it; this
+	// one waits, for the command dies when it ends.
+	rest := make(chan error)
+	go func() {
+		if err := letGoOfOutput(); err != nil {
+			rest <- err // the command dies by its parent-death signal
+			return
+		}
+		rest <- watch(pid, control, o.Group)
+	}()
+	return <-rest
 }
 
 // restoreIgnored gives signals that this process was started to ignore their
@@ -238,6 +251,9 @@ func startOrder(o order) (pid int, err error) {
 	}
 	if o.As != nil {
 		attr.Sys.Credential = &syscall.Credential{Uid: o.As.UID, Gid: o.As.GID, Groups: o.As.Groups}
+	}
+	if o.Sandbox != nil && o.Sandbox.NoNetwork {
+		attr.Sys.Cloneflags |= unix.CLONE_NEWNET
 	}
 	if o.Group != "" {
 		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, groupFD

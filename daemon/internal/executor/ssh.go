@@ -25,6 +25,9 @@ type SSHTarget struct {
 	// HostKey is the machine's public key, as in a line of ssh_host_*_key.pub.
 	// It is the only one accepted; certificates are not.
 	HostKey string
+	// MaxSessions is how many commands may run there at once; zero is 8. What
+	// comes on top waits for its turn, until its own time is up.
+	MaxSessions int
 }
 
 // SSHConfig names the targets.
@@ -53,10 +56,14 @@ type sshTarget struct {
 	SSHTarget
 	address string
 	hostKey ssh.PublicKey
+	slots   chan struct{}
 }
 
 // Bounds of an ssh call.
 const (
+	// defaultSessions stays below the 10 unauthenticated connections at which
+	// OpenSSH's MaxStartups begins to drop.
+	defaultSessions = 8
 	// connectTime is the most that dialing and handshake may take together.
 	connectTime = 15 * time.Second
 	// remoteHold is how long output may pause after the exit status, before
@@ -105,7 +112,16 @@ func checkTarget(t SSHTarget) (sshTarget, error) {
 	if _, cert := key.(*ssh.Certificate); cert || len(hostKeyAlgorithms(key)) == 0 {
 		return sshTarget{}, fmt.Errorf("a host key of type %s cannot be pinned", key.Type())
 	}
-	return sshTarget{SSHTarget: t, address: net.JoinHostPort(t.Host, strconv.Itoa(t.Port)), hostKey: key}, nil
+	if t.MaxSessions == 0 {
+		t.MaxSessions = defaultSessions
+	}
+	if t.MaxSessions < 0 || t.MaxSessions > 64 {
+		return sshTarget{}, fmt.Errorf("max sessions %d is not between 1 and 64", t.MaxSessions)
+	}
+	return sshTarget{
+		SSHTarget: t, address: net.JoinHostPort(t.Host, strconv.Itoa(t.Port)), hostKey: key,
+		slots: make(chan struct{}, t.MaxSessions),
+	}, nil
 }
 
 func hostKeyAlgorithms(key ssh.PublicKey) []string {
@@ -134,6 +150,12 @@ func (s *SSH) Execute(ctx context.Context, job Job) Outcome {
 	}
 	ctx, cancel := bound(ctx, job.Timeout)
 	defer cancel(nil)
+	select {
+	case t.slots <- struct{}{}:
+		defer func() { <-t.slots }()
+	case <-ctx.Done():
+		return killed(ctx, NoStatus)
+	}
 	client, err := s.connect(ctx, t, signer)
 	if ctx.Err() != nil {
 		closeClient(client)

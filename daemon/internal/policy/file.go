@@ -26,6 +26,8 @@ type agentFile struct {
 	Allow    []ruleFile    `yaml:"allow"`
 	Deny     []ruleFile    `yaml:"deny"`
 	Delegate *delegateFile `yaml:"delegate"`
+
+	line int // where its name stands
 }
 
 type delegateFile struct {

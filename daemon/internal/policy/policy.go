@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"openscope/passport"
@@ -22,6 +23,7 @@ type agent struct {
 	runAs         string
 	allow, deny   []rule
 	delegation    Delegation
+	line          int // where it stands in the file
 }
 
 // rule is one allow or deny: a verb, and bounds that all must hold.
@@ -90,6 +92,8 @@ var (
 	verbName  = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,63}\.[a-z][a-z0-9_-]{0,63}$`)
 )
 
+const verbFix = "write one verb's whole name, like logs.tail: there are no wildcards"
+
 // Empty is the policy of a missing file: it denies everything.
 func Empty() *Policy { return &Policy{agents: map[string]*agent{}} }
 
@@ -101,9 +105,12 @@ func Parse(name string, data []byte) (*Policy, error) {
 	}
 	p := Empty()
 	p.file = name
-	for agentKey, f := range file.Agents {
+	lines := agentLines(data)
+	for _, agentKey := range sortedKeys(file.Agents) {
+		f := file.Agents[agentKey]
+		f.line = lines[agentKey]
 		if !agentName.MatchString(agentKey) {
-			return nil, fmt.Errorf("%s: agent %q: a name is lower-case letters, digits, _ and -", name, agentKey)
+			return nil, withFix(fmt.Errorf("%s:%d: agent %q: a name is lower-case letters, digits, _ and -", name, max(f.line, 1), agentKey), "rename the agent")
 		}
 		a, err := newAgent(name, agentKey, f)
 		if err != nil {
@@ -127,12 +134,12 @@ func (p *Policy) Check(schema []passport.Verb) error {
 		}
 		for _, verb := range a.delegation.Verbs {
 			if findVerb(schema, verb) < 0 {
-				return fmt.Errorf("%s agents.%s.delegate.verbs: there is no verb %s", p.file, name, verb)
+				return withFix(fmt.Errorf("%s:%d: agents.%s.delegate.verbs: there is no verb %s", p.file, a.line, name, verb), "correct its name, or add the verb to the verbs file")
 			}
 		}
 		for _, verb := range a.delegation.Approve {
 			if !slices.Contains(a.delegation.Verbs, verb) {
-				return fmt.Errorf("%s agents.%s.delegate.approve: %s is not among delegate.verbs, and would never be asked for", p.file, name, verb)
+				return withFix(fmt.Errorf("%s:%d: agents.%s.delegate.approve: %s is not among delegate.verbs, and would never be asked for", p.file, a.line, name, verb), "add it to delegate.verbs, or drop it here")
 			}
 		}
 	}
@@ -142,14 +149,25 @@ func (p *Policy) Check(schema []passport.Verb) error {
 func (r rule) check(schema []passport.Verb) error {
 	i := findVerb(schema, r.verb)
 	if i < 0 {
-		return fmt.Errorf("%s: there is no verb %s", r.name, r.verb)
+		return withFix(fmt.Errorf("%s: there is no verb %s", r.name, r.verb), "correct its name, or add the verb to the verbs file")
 	}
 	for _, name := range sortedKeys(r.params) {
 		if !slices.ContainsFunc(schema[i].Params, func(p passport.Param) bool { return p.Name == name }) {
-			return fmt.Errorf("%s: %s has no parameter %s", r.name, r.verb, name)
+			return withFix(fmt.Errorf("%s: %s has no parameter %s", r.name, r.verb, name), "correct its name: "+parameterNames(schema[i]))
 		}
 	}
 	return nil
+}
+
+func parameterNames(v passport.Verb) string {
+	names := make([]string, len(v.Params))
+	for i, p := range v.Params {
+		names[i] = p.Name
+	}
+	if len(names) == 0 {
+		return "it has none"
+	}
+	return "it has " + strings.Join(names, ", ")
 }
 
 func findVerb(schema []passport.Verb, name string) int {
@@ -157,7 +175,7 @@ func findVerb(schema []passport.Verb, name string) int {
 }
 
 func newAgent(file, name string, f agentFile) (*agent, error) {
-	a := &agent{users: f.Users, groups: f.Groups, runAs: f.RunAs}
+	a := &agent{users: f.Users, groups: f.Groups, runAs: f.RunAs, line: max(f.line, 1)}
 	var err error
 	if a.allow, err = newRules(file, "agents."+name+".allow", f.Allow); err != nil {
 		return nil, err
@@ -170,11 +188,11 @@ func newAgent(file, name string, f agentFile) (*agent, error) {
 		return a, nil
 	}
 	if d.MaxTTL < 0 || d.MaxTTL > maxDelegated {
-		return nil, fmt.Errorf("%s: agents.%s.delegate.max_ttl: %s is not between 0 and %s", file, name, d.MaxTTL, maxDelegated)
+		return nil, withFix(fmt.Errorf("%s:%d: agents.%s.delegate.max_ttl: %s is not between 0 and %s", file, a.line, name, d.MaxTTL, maxDelegated), "write it like 10m, or leave it out for 30m")
 	}
 	for _, v := range d.Verbs {
 		if !verbName.MatchString(v) {
-			return nil, fmt.Errorf("%s: agents.%s.delegate.verbs: %q is not app.verb", file, name, v)
+			return nil, withFix(fmt.Errorf("%s:%d: agents.%s.delegate.verbs: %q is not app.verb", file, a.line, name, v), verbFix)
 		}
 	}
 	a.delegation = Delegation{
@@ -189,7 +207,7 @@ func newRules(file, path string, rules []ruleFile) ([]rule, error) {
 	var all []rule
 	for i, r := range rules {
 		if !verbName.MatchString(r.Verb) {
-			return nil, fmt.Errorf("%s:%d: %s[%d].verb: %q is not app.verb", file, r.line, path, i, r.Verb)
+			return nil, withFix(fmt.Errorf("%s:%d: %s[%d].verb: %q is not app.verb", file, r.line, path, i, r.Verb), verbFix)
 		}
 		parsed := rule{name: fmt.Sprintf("%s:%d %s[%d]", filepath.Base(file), r.line, path, i), verb: r.Verb, params: map[string]bound{}}
 		for name, b := range r.Params {

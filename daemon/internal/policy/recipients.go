@@ -18,6 +18,8 @@ var (
 	noteText  = regexp.MustCompile(`^[ -~]{0,200}$`)
 )
 
+const recipientFix = "let openscope recipient add ALIAS KEY --replace write it"
+
 // ParseRecipients reads the registry behind --to.
 func ParseRecipients(name string, data []byte) (map[string]Recipient, error) {
 	var file struct {
@@ -29,11 +31,11 @@ func ParseRecipients(name string, data []byte) (map[string]Recipient, error) {
 	for alias, r := range file.Recipients {
 		switch {
 		case !aliasName.MatchString(alias):
-			return nil, fmt.Errorf("%s: %.100q: an alias is lower-case letters, digits, . _ and -", name, alias)
+			return nil, withFix(fmt.Errorf("%s: %.100q: an alias is lower-case letters, digits, . _ and -", name, alias), recipientFix)
 		case !keyText.MatchString(r.Key):
-			return nil, fmt.Errorf("%s: %s: the key is not osk1 and 111 characters", name, alias)
+			return nil, withFix(fmt.Errorf("%s: %s: the key is not osk1 and 111 characters", name, alias), recipientFix)
 		case !noteText.MatchString(r.Note):
-			return nil, fmt.Errorf("%s: %s: the note is not one printable line", name, alias)
+			return nil, withFix(fmt.Errorf("%s: %s: the note is not one printable line", name, alias), recipientFix)
 		}
 	}
 	if file.Recipients == nil {

@@ -25,7 +25,7 @@ func decodeStrict(name string, data []byte, v any) error {
 		return placed(name, err)
 	}
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("%s: more than one document", name)
+		return withFix(fmt.Errorf("%s: more than one document", name), "remove the line --- and what follows it")
 	}
 	var root yaml.Node
 	if err := yaml.Unmarshal(data, &root); err != nil {
@@ -36,7 +36,7 @@ func decodeStrict(name string, data []byte, v any) error {
 
 func noAliases(name string, n *yaml.Node) error {
 	if n.Kind == yaml.AliasNode || n.Anchor != "" {
-		return fmt.Errorf("%s:%d: anchors and aliases are not allowed here", name, n.Line)
+		return withFix(fmt.Errorf("%s:%d: anchors and aliases are not allowed here", name, n.Line), "write the value out in both places")
 	}
 	for _, child := range n.Content {
 		if err := noAliases(name, child); err != nil {
@@ -51,13 +51,30 @@ var (
 	yamlUnknown = regexp.MustCompile(`field (\S+) not found in type \S+`)
 )
 
+const yamlFix = "compare it with the commented file that openscope init writes"
+
 // placed puts yaml's first complaint on one line behind file:line.
 func placed(name string, err error) error {
 	text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "yaml: "), "unmarshal errors:\n")
 	text, _, _ = strings.Cut(strings.TrimSpace(text), "\n")
 	text = yamlUnknown.ReplaceAllString(text, "there is no key $1 here")
 	if m := yamlLine.FindStringSubmatchIndex(text); m != nil {
-		return fmt.Errorf("%s:%s: %s", name, text[m[2]:m[3]], text[:m[0]]+text[m[1]:])
+		return withFix(fmt.Errorf("%s:%s: %s", name, text[m[2]:m[3]], text[:m[0]]+text[m[1]:]), yamlFix)
 	}
-	return fmt.Errorf("%s:1: %s", name, text)
+	return withFix(fmt.Errorf("%s:1: %s", name, text), yamlFix)
+}
+
+// agentLines is where each agent's name stands, of a file that has been read.
+func agentLines(data []byte) map[string]int {
+	var file struct {
+		Agents yaml.Node `yaml:"agents"`
+	}
+	lines := make(map[string]int)
+	if yaml.Unmarshal(data, &file) != nil || file.Agents.Kind != yaml.MappingNode {
+		return lines
+	}
+	for i := 0; i < len(file.Agents.Content); i += 2 {
+		lines[file.Agents.Content[i].Value] = file.Agents.Content[i].Line
+	}
+	return lines
 }
