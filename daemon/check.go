@@ -32,7 +32,7 @@ func CheckFile(path string) (kind string, err error) {
 	case "grants":
 		_, err = policy.Parse(path, data)
 	case "verbs":
-		_, err = catalog.Parse(path, data)
+		err = checkVerbs(path, data)
 	case "recipients":
 		_, err = policy.ParseRecipients(path, data)
 	case "configuration":
@@ -41,6 +41,15 @@ func CheckFile(path string) (kind string, err error) {
 		err = fmt.Errorf("%s: neither grants, nor verbs, nor recipients, nor a configuration", path)
 	}
 	return kind, err
+}
+
+// checkVerbs also builds what the verbs run by.
+func checkVerbs(path string, data []byte) error {
+	verbs, err := catalog.Parse(path, data)
+	if err != nil {
+		return err
+	}
+	return (&rules{catalog: verbs}).setExecutors(path)
 }
 
 // Fix is how to mend what an error of [Check], [CheckFile] or [LoadConfig] is

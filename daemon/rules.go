@@ -62,15 +62,8 @@ func (c *core) loadRules() (*rules, error) {
 		known.Key = key.Text() // the one way to write it, to be compared
 		r.recipients[alias] = known
 	}
-	if r.ssh, err = executor.NewSSH(executor.SSHConfig{Targets: sshTargets(r.catalog)}); err != nil {
-		return nil, fmt.Errorf("%s: %w", c.cfg.Verbs, err)
-	}
-	services, err := httpTargets(r.catalog)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", c.cfg.Verbs, err)
-	}
-	if r.http, err = executor.NewHTTP(executor.HTTPConfig{Targets: services}); err != nil {
-		return nil, fmt.Errorf("%s: %w", c.cfg.Verbs, err)
+	if err := r.setExecutors(c.cfg.Verbs); err != nil {
+		return nil, err
 	}
 	// A new way to execute is a file in the executor package and a line here.
 	r.executors = map[string]executor.Executor{
@@ -79,6 +72,22 @@ func (c *core) loadRules() (*rules, error) {
 		"http": r.http,
 	}
 	return r, nil
+}
+
+// setExecutors builds the executors that have targets, as the verbs file name
+// says.
+func (r *rules) setExecutors(name string) (err error) {
+	if r.ssh, err = executor.NewSSH(executor.SSHConfig{Targets: sshTargets(r.catalog)}); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	services, err := httpTargets(r.catalog)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if r.http, err = executor.NewHTTP(executor.HTTPConfig{Targets: services}); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
 }
 
 func readOptional(path string) ([]byte, error) {

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"openscope/daemon"
@@ -28,7 +30,7 @@ type initFlags struct {
 func initCommand() *term.Command {
 	f := &initFlags{dir: defaultConfigDir}
 	return &term.Command{
-		Name: "init", Short: "write a starter configuration, an identity and a grants file that denies everything",
+		Name: "init", Short: "write a starter configuration, an identity sample verbs and a grants file that denies everything",
 		Long: "It overwrites nothing without --force, and the identity not even then: recipients know the daemon by it.",
 		Flags: func(fs *flag.FlagSet) {
 			fs.StringVar(&f.dir, "dir", f.dir, "the `DIR` to write into")
@@ -59,6 +61,11 @@ func (f *initFlags) run(_ context.Context, env *term.Env, _ []string) error {
 		{"grants.yaml", policy.StarterGrants, 0o644},
 		{"recipients.yaml", policy.StarterRecipients, 0o644},
 	}
+	// To copy from: the daemon reads none of them.
+	samples := catalog.Samples()
+	for _, name := range slices.Sorted(maps.Keys(samples)) {
+		files = append(files, starterFile{filepath.Join("samples", name), samples[name], 0o644})
+	}
 	if token != "" {
 		files = append(files, starterFile{"token", []byte(token + "\n"), 0o600})
 	}
@@ -66,7 +73,7 @@ func (f *initFlags) run(_ context.Context, env *term.Env, _ []string) error {
 		return err
 	}
 	state := f.stateDir()
-	if err := errors.Join(os.MkdirAll(f.dir, 0o755), os.MkdirAll(state, 0o700)); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Join(f.dir, "samples"), 0o755), os.MkdirAll(state, 0o700)); err != nil {
 		return term.Errorf(term.Config, "%w", err)
 	}
 	written := []string{}

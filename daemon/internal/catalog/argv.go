@@ -109,6 +109,39 @@ func (v *Verb) refuseShell() error {
 	if slices.Contains(interpreters, name) {
 		return withFix(fmt.Errorf("argv: %s would be handed a parameter, which makes it a shell for the caller", name), "write a script with a fixed path, and make that the command")
 	}
+	return v.refuseCode()
+}
+
+// Shells stay shells behind whatever starts them, and these options take a
+// program in many commands.
+var (
+	shells      = interpreters[:slices.Index(interpreters, "python")]
+	codeOptions = []string{"-c", "-e", "--command", "--eval", "--execute", "--expression"}
+)
+
+// refuseCode refuses a free text behind a shell that another command starts, and
+// where a command expects a program or a query.
+func (v *Verb) refuseCode() error {
+	shell := ""
+	for i, w := range v.argv {
+		if w.param == "" {
+			if slices.Contains(shells, path.Base(w.before)) {
+				shell = w.before
+			}
+			continue
+		}
+		if shell != "" {
+			return withFix(fmt.Errorf("argv: %s would be handed a parameter, which makes it a shell for the caller", shell), "write a script with a fixed path, and make that the command")
+		}
+		option := strings.TrimSuffix(w.before, "=")
+		if w.before == "" && i > 0 {
+			option = v.argv[i-1].before + v.argv[i-1].param
+		}
+		p := v.params[slices.IndexFunc(v.params, func(p param) bool { return p.name == w.param })]
+		if p.kind == typeString && p.enum == nil && slices.Contains(codeOptions, option) {
+			return withFix(fmt.Errorf("argv: %s takes a program, and %s is free text", option, w.param), "write the program out, and make "+w.param+" an enum or integer, or pass it otherwise")
+		}
+	}
 	return nil
 }
 

@@ -226,6 +226,15 @@ func TestMalformedVerbsNameTheirPlace(t *testing.T) {
 			t.Errorf("%s: %v", line, err)
 		}
 	}
+	for _, argv := range []string{
+		`[/usr/bin/psql, -c, "{p}"]`, `[/usr/bin/psql, "--command={p}"]`, `[/usr/bin/docker, exec, web, sh, -c, "{p}"]`,
+		`[/usr/bin/kubectl, exec, pod, --, /bin/bash, "{p}"]`, `[/usr/bin/ionice, busybox, sh, "{p}"]`,
+	} {
+		text := "verbs:\n  app.verb: {class: read, executor: exec, argv: " + argv + ", params: {p: {type: string, required: true}}}\n"
+		if _, err := Parse("verbs.yaml", []byte(text)); err == nil {
+			t.Errorf("%s: %v", argv, err)
+		}
+	}
 	for _, text := range []string{
 		"verbs:\n  App.a: {class: read, executor: exec, argv: [x]}\n", "verbs:\n  a: {class: read, executor: exec, argv: [x]}\n",
 		"verbs:\n  app.a: {class: read, executor: exec, argv: [x]}\n  app.a: {class: read, executor: exec, argv: [y]}\n",

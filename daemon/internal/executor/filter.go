@@ -198,6 +198,9 @@ func (f *Filter) Flush() error {
 // {issuer} in a name stands for issuer; a name with it is left out where issuer
 // is empty.
 func (s *SSH) Credentials(issuer string) [][]byte {
+	if s == nil {
+		return nil
+	}
 	var all [][]byte
 	for _, t := range s.targets {
 		path := t.KeyFile
@@ -214,6 +217,9 @@ func (s *SSH) Credentials(issuer string) [][]byte {
 
 // Credentials are the values of every target's secret headers.
 func (h *HTTP) Credentials() [][]byte {
+	if h == nil {
+		return nil
+	}
 	var all [][]byte
 	for _, t := range h.targets {
 		for _, path := range t.SecretHeaders {
