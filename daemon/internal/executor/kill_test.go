@@ -100,6 +100,45 @@ func TestAForkLoopDies(t *testing.T) {
 	})
 }
 
+// TestABombWhosePartsResistIsGoneWithinASecond is a bomb whose parts ignore what
+// can be ignored and have sessions of their own, ended in the two ways that an
+// executor knows: by its context (revoke, cancel, the peer's going away) where
+// there is a control group, and by its time where there is none.
+func TestABombWhosePartsResistIsGoneWithinASecond(t *testing.T) {
+	const bomb = "trap '' TERM HUP INT QUIT; i=0; while [ $i -lt COUNT ]; do setsid sleep 97531.WORD & i=$((i+1)); done; echo up; wait"
+	containments(t, func(t *testing.T, e *Exec) {
+		byTime := e.groups == nil
+		word := unique()
+		ctx, stop := context.WithCancelCause(t.Context())
+		defer stop(nil)
+		done, up := make(chan Outcome, 1), make(chan struct{}, 1)
+		told := writerFunc(func(p []byte) (int, error) { up <- struct{}{}; return len(p), nil })
+		go func() {
+			done <- e.Execute(ctx, Job{Argv: script(strings.Replace(bomb, "COUNT", strconv.Itoa(resisting), 1), word), As: me(t), Stdout: told})
+		}()
+		<-up
+		// Looking is dear, with so many: rarely, and not while they start.
+		for asleep(word) < resisting {
+			time.Sleep(100 * time.Millisecond)
+		}
+		began := time.Now()
+		if byTime {
+			stop(errTimeout) // as the timer does
+		} else {
+			stop(errors.New("revoked"))
+		}
+		o := <-done
+		took := time.Since(began)
+		if o.TimedOut != byTime || took > time.Second {
+			t.Errorf("%+v after %v", o, took)
+		}
+		if n := alive("97531." + word); n > 0 {
+			t.Errorf("%d processes are left", n)
+		}
+		t.Logf("%d gone after %v", resisting, took)
+	})
+}
+
 func TestAVerbsTimeIsUp(t *testing.T) {
 	containments(t, func(t *testing.T, e *Exec) {
 		began := time.Now()

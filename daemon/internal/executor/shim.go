@@ -340,9 +340,18 @@ func within(d time.Duration, alone, orphaned <-chan struct{}) bool {
 	return false
 }
 
+// exodus is how long the kernel has to end a control group before the process
+// tree is searched as well.
+const exodus = 200 * time.Millisecond
+
 // endAll kills until no descendant is left: the control group in one step, and
 // the process tree sweep by sweep, in case there is no group or one left it.
 func endAll(group string, alone <-chan struct{}) {
+	// Where the group had them all, reading the process tree would only hold
+	// back a thousand exits.
+	if group != "" && killGroup(group) == nil && within(exodus, alone, nil) {
+		return
+	}
 	pause := time.NewTicker(5 * time.Millisecond)
 	defer pause.Stop()
 	for {
