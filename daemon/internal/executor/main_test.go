@@ -37,6 +37,7 @@ var roles = map[string]func(){
 	"run-a-daemon":     runDaemon,
 	"resist":           resist,
 	"run-for-others":   runForOthers,
+	"run-over-ssh":     runOverSSH,
 }
 
 const roleVariable = "EXECUTOR_TEST_ROLE"
