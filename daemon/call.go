@@ -112,6 +112,7 @@ func (c *core) execute(ctx context.Context, act *action, out *output) outcome {
 	if err != nil {
 		return out.outcome(call.Failed, 0, err.Error())
 	}
+	defer c.underway(act, stop)()
 	out.hide(c.secrets(act.rules, act.issuer.Name), &job)
 	result := act.rules.executors[act.verb.Executor].Execute(ctx, job)
 	if err := out.flush(); err != nil && result.Err == nil {

@@ -52,7 +52,8 @@ type core struct {
 	pending     map[connID]*pendingHandshake
 	connections map[connID]*connection
 	waiting     map[string]*waitingCall // by name
-	recipientMu sync.Mutex              // one edit of the recipients file at a time
+	running     map[*runningCall]struct{}
+	recipientMu sync.Mutex // one edit of the recipients file at a time
 }
 
 // share is a session with what the core needs to shake hands for it.
@@ -106,6 +107,7 @@ func newCore(cfg Config) (*core, error) {
 		pending:     make(map[connID]*pendingHandshake),
 		connections: make(map[connID]*connection),
 		waiting:     make(map[string]*waitingCall),
+		running:     make(map[*runningCall]struct{}),
 	}
 	if c.clock == nil {
 		c.clock = systemClock{}

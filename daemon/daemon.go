@@ -183,7 +183,8 @@ func (c *core) connected() int {
 	return len(c.connections)
 }
 
-// reload swaps the rules, and says so in the log.
+// reload swaps the rules, says so in the log, and ends the running calls that
+// the new ones do not allow.
 func (c *core) reload() error {
 	r, err := c.loadRules()
 	e := audit.Event{Kind: "reload", Decision: "allow"}
@@ -194,9 +195,15 @@ func (c *core) reload() error {
 	if err := c.record(e); err != nil {
 		return err
 	}
+	c.replaceRules(r)
+	c.endNarrowed()
+	return nil
+}
+
+// replaceRules swaps them all at once; a lockdown stays.
+func (c *core) replaceRules(r *rules) {
 	c.ruling.Lock()
 	defer c.ruling.Unlock()
 	r.lockdown = c.rules.Load().lockdown
 	c.rules.Store(r)
-	return nil
 }
