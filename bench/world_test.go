@@ -35,7 +35,8 @@ type world struct {
 	daemon *daemon.Daemon
 	vendor *handle.RecipientIdentity
 	clock  *steppedClock
-	stop   func() // ends relay and daemon, and waits for every goroutine of theirs
+	nodes  []func() // each ends one relay; relay is the first
+	stop   func()   // ends relays and daemon, and waits for every goroutine of theirs
 }
 
 // steppedClock is the machine's clocks, and what a test has added to each.
@@ -107,6 +108,12 @@ agents:
 // newWorld starts everything; it is all gone when the test ends.
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldOn(t, 1)
+}
+
+// newWorldOn is a world whose daemon stands on so many relays.
+func newWorldOn(t *testing.T, nodes int) *world {
+	t.Helper()
 	w := &world{t: t, dir: protectedDir(t), clock: newSteppedClock()}
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
@@ -114,7 +121,13 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(w.stop)
 
 	tokens, token := newTokens(t, w.dir)
-	w.relay = startRelay(t, ctx, &running, w.dir, tokens, nil)
+	var relays []wire.Relay
+	for i := range nodes {
+		serving, end := context.WithCancel(ctx)
+		w.nodes = append(w.nodes, end)
+		relays = append(relays, startRelay(t, serving, &running, filepath.Join(w.dir, fmt.Sprint("node-", i)), tokens, nil))
+	}
+	w.relay = relays[0]
 	me, err := user.Current()
 	if err != nil {
 		t.Fatal(err)
@@ -128,7 +141,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.daemon, err = daemon.New(daemon.Config{
-		Relays: []wire.Relay{w.relay}, Token: token, StateDir: w.dir, Socket: w.path("openscope.sock"),
+		Relays: relays, Token: token, StateDir: w.dir, Socket: w.path("openscope.sock"),
 		Grants: w.path("grants.yaml"), Verbs: w.path("verbs.yaml"), Recipients: w.path("recipients.yaml"),
 		Clock: w.clock,
 	})
