@@ -130,9 +130,7 @@ func TestATokenHasItsShare(t *testing.T) {
 	}
 	client, daemon, _ := n.pair(s, d)
 	bothWays(t, client, daemon)
-	if _, err := client.Write(make([]byte, 200<<10)); err != nil {
-		t.Fatal(err)
-	}
+	go func() { _, _ = client.Write(make([]byte, 200<<10)) }() // it is cut off within
 	if got, err := io.Copy(io.Discard, daemon); err == nil || got > 100<<10 {
 		t.Errorf("%d bytes passed: %v", got, err)
 	}
