@@ -5,7 +5,9 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
+	"os"
 	"testing"
+	"time"
 
 	"github.com/quic-go/quic-go"
 
@@ -34,6 +36,11 @@ func (n *node) join(t *testing.T, rid wire.RendezvousID, key ed25519.PrivateKey)
 	if err == nil {
 		t.Fatal("it was let in")
 	}
+	select { // the stream is told first
+	case <-conn.Context().Done():
+	case <-time.After(patience):
+		t.Fatal("the relay does not hang up")
+	}
 	cause, ok := errors.AsType[*quic.ApplicationError](context.Cause(conn.Context()))
 	if !ok {
 		t.Fatalf("the connection ended with %v", context.Cause(conn.Context()))
@@ -48,12 +55,12 @@ func TestEveryRefusalLooksTheSame(t *testing.T) {
 	n, d, s := standing(t, limited(relay.Limits{ConnectionsPerAddress: 1 << 20, HandshakesPerAddress: 1e6, Handshakes: 1e6}))
 	spent := n.daemon(n.limitedToken("spent", relay.TokenLimits{Bytes: 1}, nil))
 	used := newSession(t).standOn(t, spent)
-	client, _, _ := n.pair(used, spent)
+	client, inside, _ := n.pair(used, spent)
 	if _, err := client.Write([]byte("two")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := client.Read(make([]byte, 1)); err == nil {
-		t.Fatal("the token is not spent")
+	if _, err := inside.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("the token is not spent: %v", err)
 	}
 	_, stranger, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {

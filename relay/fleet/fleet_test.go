@@ -99,7 +99,7 @@ func (n *node) knows(token wire.Token) bool {
 func made(t *testing.T, b *fleet.Bucket, name string) wire.Token {
 	t.Helper()
 	var token wire.Token
-	eventually(t, 30*time.Second, "a token can be made", func() (ok bool) {
+	eventually(t, 90*time.Second, "a token can be made", func() (ok bool) {
 		var err error
 		token, err = b.AddLimited(relay.TokenEntry{Name: name}, rand.Reader)
 		return err == nil

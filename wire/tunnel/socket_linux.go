@@ -101,7 +101,7 @@ func (s *trainSocket) receive() (empty bool, err error) {
 // for anything that is not understood: then it is one datagram, too long for
 // quic-go, which drops it.
 func segmentSize(control []byte) int {
-	for len(control) > 0 {
+	for len(control) >= unix.CmsgLen(0) { // the parser looks at a header before it asks for its length
 		header, body, rest, err := unix.ParseOneSocketControlMessage(control)
 		if err != nil {
 			return 0

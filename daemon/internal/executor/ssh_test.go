@@ -191,7 +191,7 @@ func TestOverSSH(t *testing.T) {
 	t.Run("the verb's time is up over there too", func(t *testing.T) {
 		word := unique()
 		job := sshJob(t, script("sleep 97531.WORD & echo ready; wait", word)...)
-		job.Timeout = 2 * time.Second
+		job.Timeout = 5 * time.Second // connecting is part of it
 		var out collected
 		job.Stdout = &out
 		if o := x.Execute(t.Context(), job); !o.TimedOut || o.Err != nil || out.String() != "ready\n" {
