@@ -9,8 +9,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -131,12 +133,10 @@ func (p *paths) auditVerify(_ context.Context, env *term.Env, args []string) err
 	if err != nil {
 		return err
 	}
-	file, err := os.Open(path)
-	if err != nil {
+	report, err := verifyLog(path)
+	if errors.Is(err, fs.ErrNotExist) {
 		return term.Errorf(term.Config, "%w", err)
 	}
-	defer file.Close()
-	report, err := audit.Verify(file)
 	if err != nil {
 		return term.Errorf(term.Config, "%s: %w", path, err).WithHint("everything before that line is as it was written")
 	}
@@ -152,6 +152,23 @@ func (p *paths) auditVerify(_ context.Context, env *term.Env, args []string) err
 			fmt.Fprintln(w, "the last line is unfinished: it is being written, or a crash tore it")
 		}
 	})
+}
+
+// fullFile is how the log calls a file of its that is full.
+var fullFile = regexp.MustCompile(`\.[0-9]{10,}$`)
+
+// verifyLog verifies a log across its files, or, of one that is full, that file
+// by itself.
+func verifyLog(path string) (audit.Report, error) {
+	if !fullFile.MatchString(path) {
+		return audit.VerifyFiles(path, nil)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return audit.Report{}, err
+	}
+	defer file.Close()
+	return audit.VerifyPart(file)
 }
 
 // logFile is the named file, or the configuration's log.

@@ -5,7 +5,10 @@
 // chain makes an edited, removed or moved entry show ([Verify]). It does not
 // make the end show: lines cut off whole, or a log rewritten from some entry
 // on by who may write the file, are found only against a head that was kept
-// elsewhere, such as the chain head in the END of a call.
+// elsewhere: the chain head in the END of a call, or a signed checkpoint over
+// the Merkle tree of the lines (checkpoint.go, [VerifyFiles]), where the log is
+// opened with a key for them. A file that is full is set aside and the chain
+// goes on in a new one (rotate.go).
 //
 // One entry is one line of printable ASCII, drawn in line.go.
 //

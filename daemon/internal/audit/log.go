@@ -1,6 +1,8 @@
 package audit
 
 import (
+	"bytes"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -8,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 // Config is what a log is made with. The zero Config is refused: it has no
@@ -20,8 +24,17 @@ type Config struct {
 	// BootID names the boot that Boot counts from; "" means the kernel's own
 	// name for it.
 	BootID string
-	// Open opens the file; nil means OpenFile. Tests make it fail here.
+	// Open opens the files; nil means OpenFile. Tests make them fail here.
 	Open func(path string) (File, error)
+	// Rotate is the size at which a file of the log is full; zero means
+	// [DefaultRotate].
+	Rotate int64
+	// Signer signs checkpoints, and Verifier believes those of before; without
+	// a Signer there are none. KeyNote is what is to be said of the key to who
+	// reads the checkpoints.
+	Signer   note.Signer
+	Verifier note.Verifier
+	KeyNote  string
 }
 
 // Entry is where an event came to stand.
@@ -45,28 +58,51 @@ type Log struct {
 	wall   func() time.Time
 	boot   func() time.Duration
 	bootID string
-	file   File
-	closed chan struct{} // closed by Close
-	// turn is held by who writes to the file. Whoever waits for it gives up
+	open   func(path string) (File, error)
+	limit  int64 // of a file
+	signer note.Signer
+	// verifier is the signer's own.
+	verifier note.Verifier
+	closed   chan struct{} // closed by Close
+	// turn is held by who writes to the files. Whoever waits for it gives up
 	// when another has written their entry too.
 	turn chan struct{}
 
+	// owned by who holds the turn
+	points   File // checkpoints
+	tree     tree // over what is on the disk
+	written  [32]byte
+	last     Checkpoint
+	lastMade time.Duration // boot clock
+
+	// file is written under the turn, replaced under the turn and mu.
+	file File
+
 	// guarded by mu
-	mu      sync.Mutex
-	next    Entry         // the last entry there is a line for
-	waiting *batch        // lines that nobody has begun to write
-	durable int64         // bytes of the file known to be on the disk
-	head    [32]byte      // hash of the last entry in them
-	grown   chan struct{} // closed, and replaced, when durable grows
-	err     error         // the first failure
+	mu        sync.Mutex
+	fileFirst uint64        // number of the first entry of file
+	first     uint64        // number of the first entry of the file that the next line goes to
+	size      int64         // what that file will have when all waiting lines are in it
+	next      Entry         // the last entry there is a line for
+	waiting   *batch        // lines that nobody has begun to write
+	durable   int64         // bytes of file known to be on the disk; written under the turn too
+	shownSeq  uint64        // last entry that anybody may see
+	head      [32]byte      // hash of the last entry in them
+	grown     chan struct{} // closed, and replaced, when durable grows
+	err       error         // the first failure
 }
 
 // batch is the lines that one write and one sync make durable together.
 type batch struct {
 	lines []byte
 	head  [32]byte
-	done  chan struct{} // closed when err is set for good
-	err   error
+	seq   uint64 // of the last line
+	// cut is where in lines a new file begins, with entry number cutFirst;
+	// zero: none does. There is one at most.
+	cut      int
+	cutFirst uint64
+	done     chan struct{} // closed when err is set for good
+	err      error
 }
 
 func newBatch() *batch { return &batch{done: make(chan struct{})} }
@@ -103,18 +139,30 @@ func (l *Log) enqueue(e Event) (*batch, Entry, error) {
 	if year := wall.Year(); year < 0 || year > 9999 {
 		return nil, Entry{}, fmt.Errorf("the wall clock says the year %d, which no reader could parse", year)
 	}
+	b := l.waiting
+	if l.size >= l.limit && b.cutFirst == 0 {
+		b.cut, b.cutFirst = len(b.lines), l.next.Seq+1
+		r := l.rotation()
+		l.first, l.size = b.cutFirst, 0
+		l.put(b, r, wall)
+	}
+	l.put(b, e, wall)
+	return b, l.next, nil
+}
+
+// put appends the event's line to the batch. mu is held.
+func (l *Log) put(b *batch, e Event, wall time.Time) {
 	record := Record{
 		Event: e, Seq: l.next.Seq + 1, Prev: l.next.Hash,
 		BootID: l.bootID, Wall: wall, Boot: max(0, l.boot()),
 	}
-	b := l.waiting
 	start := len(b.lines)
 	b.lines = record.appendBody(b.lines)
 	hash := hashOf(b.lines[start:])
 	b.lines = append(appendHash(b.lines, hash), '\n')
-	b.head = hash
+	b.head, b.seq = hash, record.Seq
 	l.next = Entry{Seq: record.Seq, Hash: hash}
-	return b, l.next, nil
+	l.size += int64(len(b.lines) - start)
 }
 
 // commit writes the waiting batch, unless somebody has. The turn is held, and
@@ -127,15 +175,37 @@ func (l *Log) commit(b *batch) {
 	}
 	l.mu.Lock()
 	l.waiting = newBatch()
-	size := l.durable
 	if l.err != nil {
 		b.err = l.failure()
 	}
 	l.mu.Unlock()
 	if b.err == nil {
-		b.err = l.write(b.lines, size)
+		b.err = l.commitLines(b)
 	}
 	l.settle(b)
+}
+
+// commitLines makes a batch durable: in the log, and under a checkpoint when
+// one is due.
+func (l *Log) commitLines(b *batch) error {
+	old, lines := b.lines[:b.cut], b.lines[b.cut:]
+	if b.cutFirst != 0 {
+		if len(old) > 0 {
+			if err := l.write(old); err != nil {
+				return err
+			}
+		}
+		if err := l.rotate(b.cutFirst); err != nil {
+			return err
+		}
+	}
+	if err := l.write(lines); err != nil {
+		return err
+	}
+	if l.checkpointDue() {
+		return l.checkpoint()
+	}
+	return nil
 }
 
 // settle makes the batch's fate known: first to the log, then to who waits.
@@ -144,8 +214,8 @@ func (l *Log) settle(b *batch) {
 	defer l.mu.Unlock()
 	switch {
 	case b.err == nil:
-		l.durable += int64(len(b.lines))
 		l.head = b.head
+		l.shownSeq = b.seq
 		close(l.grown)
 		l.grown = make(chan struct{})
 	case l.err == nil:
@@ -154,10 +224,11 @@ func (l *Log) settle(b *batch) {
 	close(b.done)
 }
 
-// write makes lines durable at the end of a file of this size. The file is
-// looked at before, so that nothing is added to one that is not the log any
-// more, and after, because it may have been taken away in between.
-func (l *Log) write(lines []byte, size int64) error {
+// write makes lines durable at the end of the file. The file is looked at
+// before, so that nothing is added to one that is not the log any more, and
+// after, because it may have been taken away in between.
+func (l *Log) write(lines []byte) error {
+	size := l.durable
 	if err := intact(l.path, l.file, size); err != nil {
 		return err
 	}
@@ -167,7 +238,36 @@ func (l *Log) write(lines []byte, size int64) error {
 	if err := l.file.Sync(); err != nil {
 		return err
 	}
-	return intact(l.path, l.file, size+int64(len(lines)))
+	size += int64(len(lines))
+	if err := intact(l.path, l.file, size); err != nil {
+		return err
+	}
+	for line := range bytes.Lines(lines) {
+		l.tree.add(bytes.TrimSuffix(line, []byte("\n")), nil)
+		l.written = hashIn(line)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.durable = size
+	return nil
+}
+
+// hashIn is the hash a line of ours ends with.
+func hashIn(line []byte) (h [32]byte) {
+	end := line[len(line)-1-len(`"}`)-2*len(h):]
+	if _, err := hex.Decode(h[:], end[:2*len(h)]); err != nil {
+		panic("audit: a line without a hash")
+	}
+	return h
+}
+
+// fail makes an error the log's own.
+func (l *Log) fail(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err == nil {
+		l.err = err
+	}
 }
 
 func (l *Log) failure() error {
@@ -201,13 +301,20 @@ func (l *Log) Close() error {
 		return nil
 	default:
 	}
+	var err error
 	l.mu.Lock()
-	if l.err == nil {
-		l.err = ErrClosed
-	}
+	failed := l.err != nil
 	l.mu.Unlock()
+	if !failed {
+		err = l.checkpoint() // nothing may be cut off what was logged
+	}
+	l.fail(ErrClosed)
 	close(l.closed)
-	if err := l.file.Close(); err != nil {
+	err = errors.Join(err, l.file.Close())
+	if l.points != nil {
+		err = errors.Join(err, l.points.Close())
+	}
+	if err != nil {
 		return fmt.Errorf("closing the log: %w", err)
 	}
 	return nil
@@ -236,15 +343,24 @@ func Open(path string, cfg Config) (*Log, Recovery, error) {
 }
 
 func open(path string, cfg Config) (*Log, Recovery, error) {
+	if cfg.Open == nil {
+		cfg.Open = OpenFile
+	}
 	l, err := newLog(path, cfg)
 	if err != nil {
 		return nil, Recovery{}, err
 	}
 	recovery, err := l.recover()
+	if err == nil && l.signer != nil {
+		err = l.openCheckpoints(cfg)
+	}
 	if err == nil && recovery.Torn {
 		_, err = l.Append(recovery.event())
 	}
 	if err != nil {
+		if l.points != nil {
+			err = errors.Join(err, l.points.Close())
+		}
 		return nil, recovery, errors.Join(err, l.file.Close())
 	}
 	return l, recovery, nil
@@ -254,8 +370,11 @@ func newLog(path string, cfg Config) (*Log, error) {
 	if cfg.Wall == nil || cfg.Boot == nil {
 		return nil, errors.New("the configuration has no clocks")
 	}
-	if cfg.Open == nil {
-		cfg.Open = OpenFile
+	if cfg.Signer != nil && cfg.Verifier == nil {
+		return nil, errors.New("the configuration has a key for checkpoints, and nothing to verify them with")
+	}
+	if cfg.Rotate == 0 {
+		cfg.Rotate = DefaultRotate
 	}
 	if cfg.BootID == "" {
 		id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
@@ -274,6 +393,7 @@ func newLog(path string, cfg Config) (*Log, error) {
 	}
 	return &Log{
 		path: path, wall: cfg.Wall, boot: cfg.Boot, bootID: clip(cfg.BootID), file: file,
+		open: cfg.Open, limit: cfg.Rotate, signer: cfg.Signer, verifier: cfg.Verifier,
 		closed: make(chan struct{}), turn: make(chan struct{}, 1),
 		waiting: newBatch(), grown: make(chan struct{}),
 	}, nil

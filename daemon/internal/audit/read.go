@@ -2,7 +2,6 @@ package audit
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,12 +10,18 @@ import (
 
 // BadEntry is the first line of a log that is not what it should be.
 type BadEntry struct {
+	File   string // where it is not the only one
 	Line   int    // counted from 1
 	Seq    uint64 // what the line says its number is; 0 where it cannot be read
 	Reason string // ours, and plain: nothing of the line is in it
 }
 
-func (e *BadEntry) Error() string { return fmt.Sprintf("line %d: %s", e.Line, e.Reason) }
+func (e *BadEntry) Error() string {
+	if e.File != "" {
+		return fmt.Sprintf("%s: line %d: %s", e.File, e.Line, e.Reason)
+	}
+	return fmt.Sprintf("line %d: %s", e.Line, e.Reason)
+}
 
 // ErrTorn means that the last line has no newline: it was cut short by a
 // crash, or is being written at this moment.
@@ -27,6 +32,11 @@ type Report struct {
 	Entries int      // good ones, counted until the first bad one
 	Torn    bool     // an unfinished last line follows them
 	Head    [32]byte // hash of the last good one
+	// Files is how many files they stand in, and Checkpoints how many signed
+	// checkpoints they were held to, the last of which covers Covered entries.
+	Files       int
+	Checkpoints int
+	Covered     int
 }
 
 // Verify reads a whole log and holds every line to the chain. The error is a
@@ -34,27 +44,9 @@ type Report struct {
 // reader's own. A torn last line is reported and is no error: the next Open
 // sets it aside.
 func Verify(r io.Reader) (Report, error) {
-	var report Report
-	for record, err := range Read(r) {
-		if errors.Is(err, ErrTorn) {
-			report.Torn = true
-			return report, nil
-		}
-		if err != nil {
-			return report, err
-		}
-		bad := &BadEntry{Line: report.Entries + 1, Seq: record.Seq}
-		if want := uint64(bad.Line); record.Seq != want {
-			bad.Reason = fmt.Sprintf("its number is %d where %d should be", record.Seq, want)
-			return report, bad
-		}
-		if record.Prev != report.Head {
-			bad.Reason = "it does not follow from the line before"
-			return report, bad
-		}
-		report.Entries, report.Head = bad.Line, record.Hash
-	}
-	return report, nil
+	var v verifier
+	err := v.read(r)
+	return v.Report, err
 }
 
 // Read yields the records of a log, or of a part of one that begins at a line.
@@ -116,53 +108,4 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 			return nil, readError{fmt.Errorf("reading the log: %w", err)}
 		}
 	}
-}
-
-// Tail yields the last n records that are on the disk, all of them where n is
-// negative. With follow it then waits and yields each new one, until ctx ends
-// or the log is closed; neither is an error.
-func (l *Log) Tail(ctx context.Context, n int, follow bool) iter.Seq2[Record, error] {
-	return func(yield func(Record, error) bool) {
-		size, grown := l.progress()
-		at, err := l.startOfLast(n, size)
-		if err != nil {
-			yield(Record{}, fmt.Errorf("reading the log: %w", err))
-			return
-		}
-		for {
-			for record, err := range Read(io.NewSectionReader(l.file, at, size-at)) {
-				if ctx.Err() != nil || !yield(record, err) || err != nil {
-					return
-				}
-			}
-			if !follow {
-				return
-			}
-			select {
-			case <-grown:
-			case <-ctx.Done():
-				return
-			case <-l.closed:
-				return
-			}
-			at = size
-			size, grown = l.progress()
-		}
-	}
-}
-
-func (l *Log) progress() (size int64, grown <-chan struct{}) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.durable, l.grown
-}
-
-func (l *Log) startOfLast(n int, size int64) (int64, error) {
-	switch {
-	case n < 0:
-		return 0, nil
-	case n == 0:
-		return size, nil
-	}
-	return scanBack(l.file, size, n+1)
 }

@@ -28,12 +28,9 @@ func (l *Log) recover() (Recovery, error) {
 	if err != nil {
 		return Recovery{}, fmt.Errorf("looking for the last line: %w", err)
 	}
-	last, err := lastRecord(l.file, end)
-	if err != nil {
+	if err := l.continueFrom(end); err != nil {
 		return Recovery{}, err
 	}
-	l.next = Entry{Seq: last.Seq, Hash: last.Hash}
-	l.head, l.durable = last.Hash, end
 	var recovery Recovery
 	if end < info.Size() {
 		if recovery, err = l.setAside(end, info.Size()); err != nil {
@@ -46,23 +43,72 @@ func (l *Log) recover() (Recovery, error) {
 	return recovery, syncFolder(l.path)
 }
 
-// lastRecord is the record whose line ends at end; the zero Record before the
-// first line.
-func lastRecord(file File, end int64) (Record, error) {
+// continueFrom takes the chain up at the last line, which ends at this offset.
+// Where the file has none it is that of the file before.
+func (l *Log) continueFrom(end int64) error {
+	files, err := segments(l.path)
+	if err != nil {
+		return err
+	}
+	if n := len(files); n > 0 && files[n-1].first == 0 {
+		files = files[:n-1]
+	}
+	var before, last Record
+	if n := len(files); n > 0 {
+		if before, err = lastOf(files[n-1]); err != nil {
+			return err
+		}
+	}
+	if last, err = lastRecord(l.file, end, before); err != nil {
+		return err
+	}
+	l.next = Entry{Seq: last.Seq, Hash: last.Hash}
+	l.head, l.written, l.durable, l.size, l.shownSeq = last.Hash, last.Hash, end, end, last.Seq
+	l.first, l.fileFirst = before.Seq+1, before.Seq+1
+	return nil
+}
+
+// lastOf is the last record of a file that is full.
+func lastOf(s segment) (Record, error) {
+	f, err := os.Open(s.path)
+	if err != nil {
+		return Record{}, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return Record{}, err
+	}
+	start, err := scanBack(f, info.Size(), 2)
+	if err != nil {
+		return Record{}, fmt.Errorf("looking for the last line: %w", err)
+	}
+	for record, err := range Read(io.NewSectionReader(f, start, info.Size()-start)) {
+		if err == nil {
+			return record, nil
+		}
+	}
+	return Record{}, fmt.Errorf("%s: its last line is not an entry", s.path)
+}
+
+// lastRecord is the record whose line ends at end, or, before the file's first
+// line, what the file goes on from.
+func lastRecord(file File, end int64, before Record) (Record, error) {
 	if end == 0 {
-		return Record{}, nil
+		return before, nil
 	}
 	start, err := scanBack(file, end, 2)
 	if err != nil {
 		return Record{}, fmt.Errorf("looking for the last line: %w", err)
 	}
 	for record, err := range Read(io.NewSectionReader(file, start, end-start)) {
-		if err == nil && (record.Seq == 1) == (start == 0) {
+		if err == nil && (record.Seq == before.Seq+1) == (start == 0) {
 			return record, nil
 		}
 	}
 	// It cannot be carried on. Where it went wrong takes reading all of it.
-	if _, err := Verify(io.NewSectionReader(file, 0, end)); err != nil {
+	v := verifier{Report: Report{Entries: int(before.Seq), Head: before.Hash}}
+	if err := v.read(io.NewSectionReader(file, 0, end)); err != nil {
 		return Record{}, err
 	}
 	return Record{}, errors.New("the last line changed while it was read")
