@@ -11,6 +11,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -56,12 +57,17 @@ func run(ctx context.Context, names []string) error {
 	if err := copySource(ctx, dir); err != nil {
 		return err
 	}
-	killed, tried := 0, 0
+	if len(names) > 0 {
+		mutants = slices.DeleteFunc(mutants, func(m mutant) bool { return !slices.Contains(names, m.name) })
+	}
+	if len(mutants) == 0 {
+		return errors.New("there is no such mutant")
+	}
+	if err := healthy(ctx, dir, mutants); err != nil {
+		return err
+	}
+	killed := 0
 	for _, m := range mutants {
-		if len(names) > 0 && !slices.Contains(names, m.name) {
-			continue
-		}
-		tried++
 		began := time.Now()
 		err := m.try(ctx, dir)
 		if ctx.Err() != nil {
@@ -74,8 +80,8 @@ func run(ctx context.Context, names []string) error {
 		killed++
 		fmt.Printf("killed  %-44s by %s in %.0f s\n", m.name, m.test, time.Since(began).Seconds())
 	}
-	fmt.Printf("\n%d mutants, %d killed\n", tried, killed)
-	if tried == 0 || killed < tried {
+	fmt.Printf("\n%d mutants, %d killed\n", len(mutants), killed)
+	if killed < len(mutants) {
 		return errors.New("not every mutant was killed")
 	}
 	return nil
@@ -134,6 +140,33 @@ func copySource(ctx context.Context, dir string) error {
 		if err := os.WriteFile(to, data, 0o644); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// healthy demands that every test passes on the source as it is, and is not
+// skipped: one that fails anyhow would seem to kill whatever it is given.
+func healthy(ctx context.Context, dir string, mutants []mutant) error {
+	tests := make(map[string][]string) // by package
+	for _, m := range mutants {
+		if !slices.Contains(tests[m.pkg], m.test) {
+			tests[m.pkg] = append(tests[m.pkg], m.test)
+		}
+	}
+	for _, pkg := range slices.Sorted(maps.Keys(tests)) {
+		pattern := "^(" + strings.Join(tests[pkg], "|") + ")$"
+		test := exec.CommandContext(ctx, "go", "test", "-count=1", "-vet=off", "-v", "-timeout=10m", "-run", pattern, pkg)
+		test.Dir = dir
+		out, err := test.CombinedOutput()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		for _, name := range tests[pkg] {
+			if !bytes.Contains(out, []byte("--- PASS: "+name+" ")) {
+				return fmt.Errorf("%s of %s does not pass on the source as it is (%v)", name, pkg, err)
+			}
+		}
+		fmt.Printf("passes  %s: %d tests, unweakened\n", pkg, len(tests[pkg]))
 	}
 	return nil
 }
