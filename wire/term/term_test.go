@@ -14,6 +14,9 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+	"unsafe"
+
+	"openscope/bench/vectors"
 )
 
 // line runs a command line against a small program.
@@ -226,6 +229,26 @@ func FuzzClean(f *testing.F) {
 			t.Fatalf("%q in pieces of %d is %q, whole %q (%v)", in, int(cut)%7+1, out.String(), whole, err)
 		}
 	})
+}
+
+// F12: what cleaning allocates is bounded by what it is given, also where every
+// byte of a mebibyte has to be made visible.
+func TestHostileTextCostsLittle(t *testing.T) {
+	inputs := [][]byte{
+		bytes.Repeat([]byte{0x1b}, 1<<20), bytes.Repeat([]byte{0xff}, 100_000), bytes.Repeat([]byte("\u202e"), 100_000),
+		bytes.Repeat([]byte("\u0600"), 100_000), bytes.Repeat([]byte("\U000e0001"), 100_000), bytes.Repeat([]byte("\u009b"), 100_000),
+		bytes.Repeat([]byte("plain\ttext\n"), 10_000), []byte("\x1b]0;title\x07"), bytes.Repeat([]byte("\xe2\x80"), 30_000),
+	}
+	most := vectors.HoldAllocations(t, inputs, 3, func(b []byte) { Clean(unsafe.String(unsafe.SliceData(b), len(b))) })
+	t.Logf("a text: at most %d bytes beyond four times the input", most)
+	most = vectors.HoldAllocations(t, inputs, 3, func(b []byte) {
+		c := NewCleaner(io.Discard)
+		_, err := c.Write(b)
+		if err := errors.Join(err, c.Flush()); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Logf("a stream: at most %d bytes beyond four times the input", most)
 }
 
 func TestOutputUnderJSONIsALineForEachPiece(t *testing.T) {
