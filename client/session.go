@@ -351,7 +351,11 @@ func (s *Session) keepAlive() {
 				s.abandon(errSilent)
 				return
 			}
-			if busy && s.ping() != nil {
+			if !busy {
+				continue
+			}
+			if err := s.ping(); err != nil {
+				s.abandon(err) // nobody would notice a silent daemon from here on
 				return
 			}
 		}

@@ -4,6 +4,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -102,5 +104,21 @@ func TestWithoutRandomnessNothingIsOpenedAndNobodyLetIn(t *testing.T) {
 	challenges := session.NewChallenges(h.clock, &failingRand{left: 7, short: true})
 	if c, err := challenges.Issue(); err == nil || challenges.Fresh(c) {
 		t.Errorf("a challenge is drawn from 7 bytes: %x, %v", c, err)
+	}
+}
+
+func TestWithoutRandomnessThereIsNoIdentity(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "identity.key")
+	for left := range 32 {
+		if err := NewIdentityFile(path, &failingRand{left: left, short: left%2 == 1}); err == nil {
+			t.Errorf("an identity of %d random bytes", left)
+		}
+		if _, err := os.Lstat(path); err == nil {
+			t.Fatalf("with %d random bytes a file is left", left)
+		}
+	}
+	if err := NewIdentityFile(path, &failingRand{left: 32}); err != nil {
+		t.Error(err)
 	}
 }

@@ -170,6 +170,17 @@ func TestRecipientKeysReadBack(t *testing.T) {
 	}
 }
 
+func TestARecipientsKeyIsDrawnWholeOrNotAtAll(t *testing.T) {
+	for n := range 32 {
+		if id, err := NewRecipientIdentity(bytes.NewReader(make([]byte, n))); err == nil || id != nil {
+			t.Errorf("a key of %d random bytes: %v", n, err)
+		}
+	}
+	if _, err := NewRecipientIdentity(bytes.NewReader(make([]byte, 32))); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestWeakRecipientKeysAreRefused(t *testing.T) {
 	id, err := NewRecipientIdentity(rand.Reader)
 	if err != nil {
