@@ -4,3 +4,6 @@ package bench
 
 // hostileSeeds is how often each row of the hostile relay is tried.
 const hostileSeeds = 500
+
+// floodedStreams is how many streams a seed of the flood opens: 10^6 in all.
+const floodedStreams = 2_000

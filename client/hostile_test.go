@@ -811,7 +811,6 @@ func TestAnENDCountsForItsOwnCallOnly(t *testing.T) {
 }
 
 func TestFloodsFromTheDaemonAreTakenInBoundedMemory(t *testing.T) {
-	const floods = 64 << 20
 	bomb := make([]byte, 16_000)
 	for name, c := range map[string]struct {
 		each int // bytes that one record counts for
@@ -848,7 +847,7 @@ func TestFloodsFromTheDaemonAreTakenInBoundedMemory(t *testing.T) {
 				read := make(chan struct{})
 				go func() { drain(conn); close(read) }()
 				before, most := heap(), uint64(0)
-				records := floods / c.each
+				records := flooded / c.each
 				for i := range records {
 					if c.say(conn, req.ID, i) != nil {
 						break

@@ -23,7 +23,16 @@ func TestThereAreTwoHundredCasesAndMostMustFail(t *testing.T) {
 		if err := json.Unmarshal(text, &file); err != nil || file.About == "" || len(file.Cases) == 0 {
 			t.Errorf("%s: %d cases, about %q: %v", path, len(file.Cases), file.About, err)
 		}
+		names, causes := make(map[string]bool), make(map[string]string)
 		for _, c := range file.Cases {
+			in, err := json.Marshal(c.In) // in the order of the keys
+			if err != nil {
+				t.Fatal(err)
+			}
+			if other := causes[string(in)]; names[c.Name] || other != "" || c.Name == "" {
+				t.Errorf("%s: %q is a case already (%q)", path, c.Name, other)
+			}
+			names[c.Name], causes[string(in)] = true, c.Name
 			cases++
 			if c.Error != "" {
 				failures++

@@ -1,0 +1,115 @@
+package bench
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// plainComparisons are the places in the packages below that compare bytes in
+// the time it takes to find a difference, each with the reason why it may.
+var plainComparisons = map[string]string{
+	"passport/signed.go: bytes.Equal(again, body)":                           "a passport is no secret, and its signature has been verified",
+	"passport/layout.go: slices.Equal(p.Allowed.Set, w.Set)":                 "as above: the order of a set",
+	"passport/constraint.go: slices.Equal(c.Set, o.Set)":                     "what a grant allows is shown to both sides",
+	"daemon/internal/audit/line.go: bytes.Equal(end, appendHash(nil, hash))": "a reader of the log computes the hash from the line before it",
+	"daemon/internal/audit/line.go: bytes.HasPrefix(end, []byte(hashKey))":   "the name of a field",
+	"wire/channel/msg2.go: string(again) != string(b)":                       "the sender's own bytes, encoded again",
+	"wire/handle/recipient.go: string(point.Bytes()) != string(public)":      "a public key",
+	"client/known.go: d.fingerprint == fp":                                   "a fingerprint is public",
+	"client/known.go: k.lines[i].fingerprint != fp":                          "as above",
+	"daemon/internal/audit/line.go: bytes.Equal(record.Line(), line)":        "a line of the log, by who reads it",
+}
+
+// secretive are the packages in which MACs, commitments, challenges and codes
+// are compared.
+var secretive = []string{"passport", "wire", "wire/call", "wire/channel", "wire/handle", "daemon", "daemon/internal/session", "daemon/internal/audit", "client", "relay"}
+
+// C8: what somebody could guess byte by byte is compared in constant time.
+// Everything else is on the list above.
+func TestSecretsAreComparedInConstantTime(t *testing.T) {
+	seen, constant := make(map[string]bool), 0
+	for _, dir := range secretive {
+		paths, err := filepath.Glob("../" + dir + "/*.go")
+		if err != nil || len(paths) == 0 {
+			t.Fatalf("%s: %d files, %v", dir, len(paths), err)
+		}
+		for _, path := range paths {
+			if strings.HasSuffix(path, "_test.go") {
+				continue
+			}
+			file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(file, func(n ast.Node) bool {
+				compared, ok := comparison(n)
+				switch {
+				case !ok:
+				case strings.HasPrefix(compared, "subtle."), strings.HasPrefix(compared, "hmac."):
+					constant++
+				default:
+					place := strings.TrimPrefix(path, "../") + ": " + compared
+					seen[place] = true
+					if plainComparisons[place] == "" {
+						t.Errorf("%s: in constant time, or with a reason in the table", place)
+					}
+				}
+				return true
+			})
+		}
+	}
+	for place := range plainComparisons {
+		if !seen[place] {
+			t.Errorf("%s is no longer there", place)
+		}
+	}
+	if constant < 9 {
+		t.Errorf("only %d comparisons in constant time: the test shows little", constant)
+	}
+}
+
+// comparison is a comparison of bytes: by a function for it, of two conversions
+// to text, or with == of what has a name that is telling.
+func comparison(n ast.Node) (string, bool) {
+	switch n := n.(type) {
+	case *ast.CallExpr:
+		name := types.ExprString(n.Fun)
+		return types.ExprString(n), slices.Contains([]string{
+			"bytes.Equal", "bytes.Compare", "bytes.HasPrefix", "slices.Equal", "slices.Compare", "reflect.DeepEqual",
+			"subtle.ConstantTimeCompare", "hmac.Equal",
+		}, name)
+	case *ast.BinaryExpr:
+		if n.Op != token.EQL && n.Op != token.NEQ {
+			return "", false
+		}
+		left, right := types.ExprString(n.X), types.ExprString(n.Y)
+		return left + " " + n.Op.String() + " " + right, secretName(n.X) || secretName(n.Y) ||
+			strings.HasPrefix(left, "string(") && strings.HasPrefix(right, "string(")
+	}
+	return "", false
+}
+
+// secretName reports whether an expression ends in the name of something that
+// must not be guessed.
+func secretName(e ast.Expr) bool {
+	if _, ok := e.(*ast.BasicLit); ok {
+		return false
+	}
+	name := strings.ToLower(types.ExprString(e))
+	if strings.HasPrefix(name, "len(") {
+		return false
+	}
+	name = name[strings.LastIndexByte(name, '.')+1:]
+	for _, secret := range []string{"mac", "mac1", "commit", "commitment", "fingerprint", "secret", "prk", "psk", "sas", "challenge", "fp"} {
+		if strings.TrimRight(name, "[]:()") == secret {
+			return true
+		}
+	}
+	return false
+}

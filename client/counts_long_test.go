@@ -1,0 +1,6 @@
+//go:build long
+
+package client
+
+// flooded is how much a hostile daemon sends of each kind.
+const flooded = 10 << 30
