@@ -59,6 +59,7 @@ func FuzzParseSpec(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
+		vectors.HoldFuzzed(t, text, func(s string) { _, _ = ParseSpec(s) })
 		spec, err := ParseSpec(text)
 		if err != nil {
 			if !errors.Is(err, ErrSpec) {

@@ -148,6 +148,7 @@ func FuzzReadMessage(f *testing.F) {
 	f.Add(AppendHeartbeat(nil))
 	f.Add([]byte{1, 0xff, 0xff, 0})
 	f.Fuzz(func(t *testing.T, data []byte) {
+		vectors.HoldFuzzed(t, data, func(b []byte) { _, _, _ = ReadMessage(bytes.NewReader(b)) })
 		r := bytes.NewReader(data)
 		kind, body, err := ReadMessage(r)
 		consumed := len(data) - r.Len()
@@ -174,6 +175,7 @@ func FuzzParse(f *testing.F) {
 			if uint8(m.kind) != kind {
 				continue
 			}
+			vectors.HoldFuzzed(t, body, func(b []byte) { _, _ = m.again(b) })
 			again, err := m.again(body)
 			if err == nil && !bytes.Equal(again, AppendMessage(nil, m.kind, body)) {
 				t.Fatalf("%s: %x became %x", m.name, body, again)
@@ -192,6 +194,7 @@ func FuzzDecodeText(f *testing.F) {
 	f.Add(`"` + EncodeText("ost1", []byte("payload")) + `" `)
 	f.Add("ost1")
 	f.Fuzz(func(t *testing.T, text string) {
+		vectors.HoldFuzzed(t, text, func(s string) { _, _ = DecodeText("ost1", s, maxTokenText) })
 		payload, err := DecodeText("ost1", text, maxTokenText)
 		if err != nil {
 			return

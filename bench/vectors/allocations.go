@@ -2,6 +2,7 @@ package vectors
 
 import (
 	"encoding/json"
+	"hash/fnv"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -68,6 +69,29 @@ func HoldAllocations(t *testing.T, inputs [][]byte, changes int, parse func([]by
 		}
 	}
 	return most
+}
+
+// HoldFuzzed fails where parsing what a fuzzer came up with allocates more than
+// four times its size and 64 KiB. Counting stops the world, and so one input in
+// sixteen is looked at: always the same ones, so that what fails fails again.
+func HoldFuzzed[T string | []byte](t *testing.T, input T, parse func(T)) {
+	t.Helper()
+	h := fnv.New32a()
+	h.Write([]byte(input))
+	if h.Sum32()%16 != 0 {
+		return
+	}
+	most := 4*int64(len(input)) + 64<<10
+	got := allocated(func() { parse(input) })
+	for range 2 { // what else runs in this process counts too
+		if got <= most {
+			return
+		}
+		got = min(got, allocated(func() { parse(input) }))
+	}
+	if got > most {
+		t.Fatalf("%d bytes allocate %d", len(input), got)
+	}
 }
 
 func allocated(f func()) int64 {

@@ -197,6 +197,7 @@ func FuzzOpenedRecord(f *testing.F) {
 		if len(plain) == 0 || len(plain) > maxPlain {
 			return
 		}
+		vectors.HoldFuzzed(t, plain, func(b []byte) { _, _, _ = parsePlain(b) })
 		kind, body, err := parsePlain(plain)
 		if err != nil {
 			if !errors.Is(err, ErrRecord) {
@@ -219,6 +220,11 @@ func FuzzFinished(f *testing.F) {
 	f.Add(append(Finished{Key: make([]byte, 32)}.unsigned(), make([]byte, ed25519.SignatureSize)...))
 	f.Add(newReady(make([]byte, 32), Acceptance{Remaining: time.Minute}))
 	f.Fuzz(func(t *testing.T, body []byte) {
+		vectors.HoldFuzzed(t, body, func(b []byte) {
+			_, _ = ParseFinished(b)
+			_, _, _ = parseReady(b)
+			_, _ = parseDaemonSays(b)
+		})
 		if said, err := ParseFinished(body); err == nil {
 			if again := append(said.unsigned(), said.Signature...); !bytes.Equal(again, body) {
 				t.Fatalf("%x is written again as %x", body, again)

@@ -131,6 +131,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(h.Text())
 	}
 	f.Fuzz(func(t *testing.T, text string) {
+		vectors.HoldFuzzed(t, text, func(s string) { _, _ = Parse(s) })
 		h, err := Parse(text)
 		if err != nil {
 			if !errors.Is(err, ErrHandle) {
