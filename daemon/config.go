@@ -72,6 +72,9 @@ func LoadConfig(path string) (Config, error) {
 		TokenFile: "token", StateDir: "/var/lib/openscope", Socket: "/run/openscope/openscope.sock",
 		Grants: "grants.yaml", Verbs: "verbs.yaml", Recipients: "recipients.yaml",
 	}
+	if err := policy.CheckShape(path, data); err != nil {
+		return Config{}, err
+	}
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	dec.KnownFields(true)
 	if err := dec.Decode(&file); err != nil && !errors.Is(err, io.EOF) {

@@ -100,6 +100,16 @@ func (s *size) UnmarshalYAML(n *yaml.Node) error {
 // decodeStrict reads the one document of the file, and returns where each verb
 // stands for messages about it.
 func decodeStrict(name string, data []byte) (file verbsFile, lines map[string]int, err error) {
+	// First of all: the YAML package compares each key with each, and has a
+	// complaint for every pair.
+	var root yaml.Node
+	if err := yaml.Unmarshal(data, &root); err != nil {
+		return file, nil, placed(name, err)
+	}
+	lines = make(map[string]int)
+	if err := locate(name, &root, "", lines); err != nil {
+		return file, nil, err
+	}
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	dec.KnownFields(true)
 	if err := dec.Decode(&file); err != nil && !errors.Is(err, io.EOF) {
@@ -108,27 +118,50 @@ func decodeStrict(name string, data []byte) (file verbsFile, lines map[string]in
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) && len(data) > 0 {
 		return file, nil, withFix(fmt.Errorf("%s: more than one document", name), "remove the line --- and what follows it")
 	}
-	var root yaml.Node
-	if err := yaml.Unmarshal(data, &root); err != nil {
-		return file, nil, placed(name, err)
-	}
-	lines = make(map[string]int)
-	return file, lines, locate(name, &root, "", lines)
+	return file, lines, nil
 }
 
-// locate notes the line of every key by its path, and refuses aliases.
+// maxKeys bounds one mapping.
+const maxKeys = 10_000
+
+// locate notes the line of every key by its path, and refuses aliases, keys
+// that are given twice, and mappings that are too wide.
 func locate(name string, n *yaml.Node, path string, lines map[string]int) error {
 	if n.Kind == yaml.AliasNode || n.Anchor != "" {
 		return withFix(fmt.Errorf("%s:%d: anchors and aliases are not allowed here", name, n.Line), "write the value out in both places")
 	}
-	for i, child := range n.Content {
-		below := path
-		if n.Kind == yaml.MappingNode {
-			below = strings.TrimPrefix(path+"/"+n.Content[i-i%2].Value, "/")
-			lines[below] = n.Content[i-i%2].Line
-		}
-		if err := locate(name, child, below, lines); err != nil {
+	if n.Kind == yaml.MappingNode {
+		return locateKeys(name, n, path, lines)
+	}
+	for _, child := range n.Content {
+		if err := locate(name, child, path, lines); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+func locateKeys(name string, n *yaml.Node, path string, lines map[string]int) error {
+	if len(n.Content) > 2*maxKeys {
+		return withFix(fmt.Errorf("%s:%d: more than %d keys in one place", name, n.Line, maxKeys), yamlFix)
+	}
+	type key struct {
+		kind  yaml.Kind
+		value string
+	}
+	seen := make(map[key]int, len(n.Content)/2)
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k := key{n.Content[i].Kind, n.Content[i].Value}
+		if line, twice := seen[k]; twice {
+			return withFix(fmt.Errorf("%s:%d: mapping key %q already defined at line %d", name, n.Content[i].Line, k.value, line), yamlFix)
+		}
+		seen[k] = n.Content[i].Line
+		below := strings.TrimPrefix(path+"/"+k.value, "/")
+		lines[below] = n.Content[i].Line
+		for _, child := range n.Content[i : i+2] {
+			if err := locate(name, child, below, lines); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
