@@ -4,7 +4,7 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unk
 PROGRAMS := ./daemon/cmd/openscope ./relay/cmd/openscope-relay ./client/cmd/openscope-reflect-client
 STATIC   := CGO_ENABLED=0 GOOS=$(GOOS) GOARCH=$(GOARCH)
 
-.PHONY: help build test test-long vectors fuzz cover mutants demo bench fmt lint clean
+.PHONY: help build test test-long test-report vectors fuzz cover mutants demo bench fmt lint clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -20,6 +20,9 @@ test-long: ## also what takes hours (build tag long), all vectors of RFC 9180, t
 	@.ci/test -tags=long -timeout=12h
 	@go test -count=1 github.com/cloudflare/circl/hpke
 	@.ci/fuzz 20000000x
+
+test-report: ## how often the tests try what they try, in make test and in make test-long
+	@go run .ci/counts.go
 
 vectors: ## writes testdata/vectors anew; make test says whether they have changed
 	@go test -count=1 -run OfTheVectors ./wire ./wire/handle ./wire/channel ./wire/call ./passport ./daemon/internal/audit -args -update
@@ -48,6 +51,7 @@ lint: ## gofmt, go vet (also for 32 bits), staticcheck
 	@out=$$(gofmt -l .); [ -z "$$out" ] || { echo "not formatted (make fmt):"; echo "$$out"; exit 1; }
 	go vet ./...
 	go vet .ci/report.go
+	go vet .ci/counts.go
 	GOARCH=386 go vet ./...
 	go tool -modfile=.ci/tools.mod staticcheck ./...
 
