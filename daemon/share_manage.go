@@ -3,13 +3,10 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
-	"time"
 
 	"openscope/daemon/internal/control"
 	"openscope/daemon/internal/principal"
 	"openscope/daemon/internal/session"
-	"openscope/passport"
 	"openscope/wire/call"
 	"openscope/wire/handle"
 )
@@ -126,112 +123,6 @@ func state(s *session.Session, connections int) string {
 	return "waiting"
 }
 
-// ExtendShare moves the deadline, never past the cap, and may add verbs, never
-// past the grant. A connected client gets the new passport at once.
-func (c *core) ExtendShare(ctx context.Context, req control.ExtendRequest) (control.ExtendResult, error) {
-	s, err := c.owned(ctx, req.ID)
-	if err != nil {
-		return control.ExtendResult{}, err
-	}
-	if s.Live() != nil {
-		return control.ExtendResult{}, control.Errorf(control.Over, "session %s is over: %s", s.ID, closing(s.Session).Cause)
-	}
-	if _, err := c.unlocked(); err != nil {
-		return control.ExtendResult{}, err
-	}
-	if req.TTL == 0 && len(req.Specs) == 0 {
-		return control.ExtendResult{}, control.Errorf(control.Usage, "--ttl or --verb is needed")
-	}
-	widened, added, err := c.widened(ctx, s, req.Specs)
-	if err != nil {
-		return control.ExtendResult{}, err
-	}
-	if req.TTL != 0 {
-		if err := c.extend(s, req.TTL); err != nil {
-			return control.ExtendResult{}, err
-		}
-	}
-	if err := s.Widen(widened); err != nil {
-		return control.ExtendResult{}, control.Errorf(control.Over, "session %s: %v", s.ID, err)
-	}
-	e := sessionEvent("extend", s.Session)
-	e.Reason = "until " + s.Lifetime.Deadline().UTC().Format(time.RFC3339)
-	for _, v := range added {
-		e.Params = append(e.Params, auditParam(v))
-	}
-	if err := c.record(e); err != nil {
-		c.endShare(s, call.AuditFailure, "the log could not be written")
-		return control.ExtendResult{}, control.Errorf(control.Over, "session %s has ended: %v", s.ID, err)
-	}
-	c.reissue(s)
-	result := control.ExtendResult{Expires: s.Lifetime.Deadline()}
-	for _, v := range added {
-		result.Added = append(result.Added, specText(v))
-	}
-	return result, nil
-}
-
-// widened is what is delegated with the new specs, judged as at opening.
-func (c *core) widened(ctx context.Context, s *share, specs []string) (g passport.Grant, added []passport.Verb, err error) {
-	g, _ = s.Granted()
-	if len(specs) == 0 {
-		return g, nil, nil
-	}
-	who, err := c.actingAs(ctx, s.Issuer.Agent)
-	if err != nil {
-		return g, nil, err
-	}
-	r := c.rules.Load()
-	more, err := c.narrowed(r, who, s.Issuer.Agent, specs, nil)
-	if err != nil {
-		return g, nil, err
-	}
-	for _, v := range more.Verbs {
-		verb, _ := r.catalog.Verb(v.Name)
-		if err := mayDelegate(r, s.Issuer.Agent, s.Recipient.Alias, s.Bearer, verb); err != nil {
-			return g, nil, control.Errorf(control.Denied, "%v", err)
-		}
-	}
-	both := g
-	both.Verbs = append(append([]passport.Verb(nil), g.Verbs...), more.Verbs...)
-	return both, more.Verbs, nil
-}
-
-func (c *core) extend(s *share, ttl time.Duration) error {
-	if granted := c.rules.Load().policy.Delegation(s.Issuer.Agent).MaxTTL; granted > 0 && ttl > granted {
-		return control.Errorf(control.Denied, "the grant of agent %s allows at most %s", s.Issuer.Agent, granted)
-	}
-	err := s.Lifetime.Extend(ttl)
-	if tooLong, ok := errors.AsType[*session.TooLongError](err); ok {
-		longest := tooLong.Longest.Truncate(time.Second)
-		return control.Errorf(control.Limited, "session %s can live at most %s more", s.ID, longest).
-			WithHint(fmt.Sprintf("run: openscope share extend %s --ttl %s", s.ID, longest))
-	}
-	if errors.Is(err, session.ErrOver) {
-		return control.Errorf(control.Over, "session %s is over", s.ID)
-	}
-	if err != nil {
-		return control.Errorf(control.Usage, "%v", err)
-	}
-	return nil
-}
-
-// reissue signs the new passport for every connection of the session.
-func (c *core) reissue(s *share) {
-	s.issuing.Lock()
-	defer s.issuing.Unlock()
-	for _, conn := range c.connectionsOf(s) {
-		signed, err := c.passportFor(s, conn.key)
-		if err == nil {
-			err = conn.peer.Issue(signed)
-		}
-		if err != nil {
-			c.logger.Warn("a passport could not be reissued", "session", s.ID, "error", err)
-			conn.peer.Close(call.Close{Cause: call.Closed, Text: "the new passport could not be sent; connect again"})
-		}
-	}
-}
-
 // RevokeShare ends sessions now: running work dies, the peer is told why.
 func (c *core) RevokeShare(ctx context.Context, req control.RevokeRequest) (control.RevokeResult, error) {
 	var chosen []*share
@@ -296,84 +187,4 @@ func (c *core) ConfirmShare(ctx context.Context, req control.ConfirmRequest) err
 	}
 	s.Claim.Confirm()
 	return nil
-}
-
-// endShare ends a session for everybody: its calls are killed, its clients are
-// told, the log has it. Only the first end counts. It does not wait for the
-// calls: each logs its own outcome.
-func (c *core) endShare(s *share, cause call.Cause, reason string) {
-	if !s.End(cause, reason, c.clock.Wall()) {
-		return
-	}
-	for _, conn := range c.connectionsOf(s) {
-		c.disconnect(conn, cause, reason)
-	}
-	kind := "close"
-	switch cause {
-	case call.Revoked:
-		kind = "revoke"
-	case call.Expired:
-		kind = "expire"
-	}
-	e := sessionEvent(kind, s.Session)
-	e.Cause, e.Reason = cause.String(), reason
-	// The session is over whether or not this can be written; record has said so.
-	_ = c.record(e)
-}
-
-// watchInterval is how often deadlines are looked at, whatever they are said
-// to be: timers stand still while the machine sleeps, a ticker notices after
-// waking, and every call asks anew.
-const watchInterval = 100 * time.Millisecond
-
-// watch ends sessions at their deadline and forgets them at their hard limit.
-func (c *core) watch(ctx context.Context) {
-	timer := time.NewTimer(watchInterval)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-timer.C:
-			c.sweep()
-			timer.Reset(c.untilNextDeadline())
-		}
-	}
-}
-
-// untilNextDeadline is the time to the next deadline, and at most watchInterval.
-func (c *core) untilNextDeadline() time.Duration {
-	next := watchInterval
-	for _, s := range c.sessions.All() {
-		if left := s.Lifetime.Remaining(); left > 0 {
-			next = min(next, left)
-		}
-	}
-	return next
-}
-
-func (c *core) sweep() {
-	for _, s := range c.sessions.All() {
-		share, ok := c.shareOf(s.RID)
-		if ok && s.Lifetime.Remaining() == 0 {
-			c.endShare(share, call.Expired, "its time has passed")
-		}
-		if ok && s.Lifetime.HardRemaining() == 0 {
-			c.dropShare(share)
-		}
-		if c.clock.Wall().Sub(s.Lifetime.HardLimit()) > listedFor {
-			c.sessions.Forget(s)
-		}
-	}
-}
-
-// listedFor is how long after its hard limit a session is still listed.
-const listedFor = time.Hour
-
-// dropShare forgets the keys of a session: nobody can shake hands for it again.
-func (c *core) dropShare(s *share) {
-	c.network.Drop(s.RID)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.shares, s.RID)
 }
