@@ -24,6 +24,7 @@ type action struct {
 	session *session.Session // nil for a local call
 	conn    *connection      // nil for a local call
 	meter   *session.Meter
+	core    *core // for the reserved verbs; nil for a local call
 
 	// what is asked
 	request   call.Request
@@ -42,6 +43,9 @@ type action struct {
 // any policy is asked.
 func (a *action) resolve(r *rules) error {
 	verb, ok := r.catalog.Verb(a.request.Verb)
+	if !ok && a.session != nil {
+		verb, ok = catalog.Reserved(a.request.Verb)
+	}
 	if !ok {
 		return fmt.Errorf("there is no verb %q", a.request.Verb)
 	}
@@ -67,6 +71,9 @@ func (a *action) withinPassport() error {
 		over := closing(a.session)
 		return &ended{cause: over.Cause, reason: over.Text}
 	}
+	if a.reserved() != nil {
+		return nil // no passport lists them: they ask the grant
+	}
 	grant, _ := a.session.Granted()
 	return grant.Allows(a.verb.Name, a.values)
 }
@@ -84,10 +91,8 @@ func (a *action) decide() error {
 	if err != nil {
 		return err
 	}
-	d := r.policy.Decide(a.agent, who, a.verb.Name, a.values)
-	a.rule = d.Rule
-	if !d.Allowed {
-		return errors.New(d.Reason)
+	if err := a.judge(r, who); err != nil {
+		return err
 	}
 	if a.session != nil {
 		if err := a.stillDelegated(r); err != nil {
@@ -98,14 +103,35 @@ func (a *action) decide() error {
 	return nil
 }
 
-// stillDelegated asks for the right to delegate, and for the registered key, as
-// they are now.
+// judge asks the rules about the call itself.
+func (a *action) judge(r *rules, who policy.Who) (err error) {
+	if own := a.reserved(); own != nil {
+		a.rule, err = own.decide(r, who)
+		return err
+	}
+	d := r.policy.Decide(a.agent, who, a.verb.Name, a.values)
+	a.rule = d.Rule
+	if !d.Allowed {
+		return errors.New(d.Reason)
+	}
+	return nil
+}
+
+// stillDelegated asks for the right to delegate, for the registered key, and for
+// the right of a child to be there, as they are now. A child is held to whom its
+// parent was opened for.
 func (a *action) stillDelegated(r *rules) error {
-	to := a.session.Recipient
-	if !a.session.Bearer && r.recipients[to.Alias].Key != to.Key {
+	root := a.session.Root()
+	if to := root.Recipient; !root.Bearer && r.recipients[to.Alias].Key != to.Key {
 		return fmt.Errorf("the registered key of %s is no longer the one the session is for", to.Alias)
 	}
-	return mayDelegate(r, a.agent, to.Alias, a.session.Bearer, a.verb)
+	if a.session != root && !r.policy.Delegation(a.agent).Narrow {
+		return fmt.Errorf("the grant of agent %s does not allow smaller handles", a.agent)
+	}
+	if a.reserved() != nil {
+		return nil // it has asked for what it needs
+	}
+	return mayDelegate(r, a.agent, root.Recipient.Alias, root.Bearer, a.verb)
 }
 
 // who looks the issuer up again: an account that was removed, or whose number
@@ -137,7 +163,7 @@ func (a *action) identity() (executor.Identity, error) {
 func (a *action) line() string {
 	job := jobOf(a.verb, a.values)
 	job.As, job.Issuer = executor.Identity{Name: a.runAs}, a.issuer.Name
-	return a.rules.executors[a.verb.Executor].Describe(job)
+	return a.executor().Describe(job)
 }
 
 // event is a log event with everything known of the action so far.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"openscope/daemon/internal/catalog"
 	"openscope/daemon/internal/control"
 	"openscope/daemon/internal/principal"
 	"openscope/daemon/internal/session"
@@ -25,7 +26,8 @@ type waitingCall struct {
 	act    *action
 	line   string // what the call comes to
 	since  time.Time
-	answer chan answer // takes one
+	asked  *control.Asked // of a request for more; nil for a call of a verb
+	answer chan answer    // takes one
 }
 
 // answer is a person's: err is why not.
@@ -40,7 +42,7 @@ func (a *action) needsApproval() bool {
 	if a.session == nil {
 		return false
 	}
-	return slices.Contains(a.session.Approve, a.verb.Name) ||
+	return a.verb.Name == catalog.RequestVerb || slices.Contains(a.session.Approve, a.verb.Name) ||
 		slices.Contains(a.rules.policy.Delegation(a.agent).Approve, a.verb.Name)
 }
 
@@ -98,9 +100,12 @@ func (c *core) beginWaiting(act *action) (*waitingCall, error) {
 	if err != nil {
 		return nil, fmt.Errorf("naming a waiting call: %w", err)
 	}
-	w := &waitingCall{name: name, act: act, line: act.line(), since: c.clock.Wall(), answer: make(chan answer, 1)}
+	w := &waitingCall{name: name, act: act, line: act.line(), asked: act.asked(), since: c.clock.Wall(), answer: make(chan answer, 1)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := c.tooManyRequests(act); err != nil {
+		return nil, err
+	}
 	if c.waiting[name] != nil {
 		return nil, fmt.Errorf("naming a waiting call: %s is there already", name)
 	}
@@ -126,7 +131,7 @@ func (c *core) waitingOf(s *session.Session) []control.WaitingCall {
 		if w.act.session != s {
 			continue
 		}
-		info := control.WaitingCall{Call: w.name, Verb: w.act.verb.Name, Line: w.line, Since: w.since}
+		info := control.WaitingCall{Call: w.name, Verb: w.act.verb.Name, Line: w.line, Since: w.since, Asked: w.asked}
 		for _, p := range w.act.request.Params {
 			info.Params = append(info.Params, control.Param{Name: p.Name, Value: p.Value})
 		}

@@ -114,7 +114,7 @@ func (c *core) execute(ctx context.Context, act *action, out *output) outcome {
 	}
 	defer c.underway(act, stop)()
 	out.hide(c.secrets(act.rules, act.issuer.Name), &job)
-	result := act.rules.executors[act.verb.Executor].Execute(ctx, job)
+	result := act.executor().Execute(ctx, job)
 	if err := out.flush(); err != nil && result.Err == nil {
 		result.Err = err
 	}
@@ -125,9 +125,18 @@ func (c *core) execute(ctx context.Context, act *action, out *output) outcome {
 	case result.TimedOut:
 		return out.outcome(call.Timeout, result.Status, fmt.Sprintf("the verb's time of %s is up", act.verb.Timeout))
 	case result.Err != nil:
-		return out.outcome(call.Failed, result.Status, result.Err.Error())
+		why := failure(result.Err)
+		return out.outcome(why.cause, result.Status, why.reason)
 	}
 	return out.outcome(call.Exited, result.Status, "")
+}
+
+// failure is why the verb could not be run, or was lost.
+func failure(err error) *ended {
+	if e, ok := errors.AsType[*ended](err); ok {
+		return e // a reserved verb says what it met
+	}
+	return &ended{cause: call.Failed, reason: err.Error()}
 }
 
 // job is what the executor is asked to do.

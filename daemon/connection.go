@@ -255,6 +255,10 @@ func (c *core) connectionsOf(s *share) []*connection {
 // passportFor signs what is delegated now, for the key that asks.
 func (c *core) passportFor(s *share, subject ed25519.PublicKey) (passport.Signed, error) {
 	grant, serial := s.Granted()
+	return c.signPassport(s, grant, serial, subject)
+}
+
+func (c *core) signPassport(s *share, grant passport.Grant, serial uint32, subject ed25519.PublicKey) (passport.Signed, error) {
 	return passport.Sign(c.identity.Reveal(), passport.Passport{
 		Session:   s.RID,
 		Daemon:    channel.Fingerprint(c.publicKey()),

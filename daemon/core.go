@@ -263,7 +263,16 @@ func sessionEvent(kind string, s *session.Session) audit.Event {
 		Kind:         kind,
 		Issuer:       &audit.Issuer{UID: s.Issuer.UID, User: s.Issuer.User, Agent: s.Issuer.Agent},
 		Session:      s.ID,
+		Parent:       parentID(s),
 		Recipient:    s.Recipient.Alias,
 		RecipientKey: hex.EncodeToString(s.Claim.Key()),
 	}
+}
+
+// parentID names the session that this one was narrowed from.
+func parentID(s *session.Session) string {
+	if s.Parent == nil {
+		return ""
+	}
+	return s.Parent.ID
 }

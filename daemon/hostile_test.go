@@ -22,6 +22,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"openscope/daemon/internal/audit"
 	"openscope/daemon/internal/control"
 	"openscope/daemon/internal/principal"
 	"openscope/passport"
@@ -187,13 +188,14 @@ type meeting struct {
 	th1b      channel.Transcript
 	enc       []byte
 	challenge call.Challenge
+	key       ed25519.PrivateKey // who joins
 }
 
 // meet has the core answer. msg1 is made up but for the commitment: only the
 // net half would have looked at the rest.
 func (h *hostileHalf) meet(s served) *meeting {
 	h.t.Helper()
-	m := &meeting{half: h, session: s, ct2: make([]byte, 180), enc: make([]byte, 1120)}
+	m := &meeting{half: h, session: s, key: h.key, ct2: make([]byte, 180), enc: make([]byte, 1120)}
 	msg1 := make([]byte, channel.Msg1Size)
 	for _, b := range [][]byte{m.nonce[:], m.ct2, m.enc, msg1} {
 		if _, err := rand.Read(b); err != nil {
@@ -225,7 +227,7 @@ func (m *meeting) finished(key ed25519.PrivateKey) []byte {
 // attach finishes the handshake as an honest recipient's.
 func (m *meeting) attach() *seamPeer {
 	m.half.t.Helper()
-	accepted, err := m.half.Accept(m.half.ctx, m.id, m.ct2, m.finished(m.half.key))
+	accepted, err := m.half.Accept(m.half.ctx, m.id, m.ct2, m.finished(m.key))
 	if err != nil {
 		m.half.t.Fatal(err)
 	}
@@ -245,7 +247,7 @@ func (m *meeting) request(verb string, params ...call.Param) (id call.ID, body, 
 		m.half.t.Fatal(err)
 	}
 	body = r.Append(nil)
-	return r.ID, body, call.SignRequest(m.half.key, m.session.RID, m.th2(), body)
+	return r.ID, body, call.SignRequest(m.key, m.session.RID, m.th2(), body)
 }
 
 func named(name string) call.Param { return call.Param{Name: "name", Value: name} }
@@ -266,6 +268,7 @@ type seamPeer struct {
 	mu      sync.Mutex
 	away    func() error // where set, what comes of a PING
 	output  uint64
+	printed []byte // the beginning of it
 	issued  int
 	closed  []call.Close
 	ended   map[call.ID]call.Result
@@ -279,6 +282,7 @@ func (p *seamPeer) Output(_ context.Context, _ call.ID, _ call.Stream, data []by
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.output += uint64(len(data))
+	p.printed = append(p.printed, data[:min(len(data), max(0, 1<<16-len(p.printed)))]...)
 	return len(data), nil
 }
 
@@ -316,6 +320,13 @@ func (p *seamPeer) Close(c call.Close) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closed = append(p.closed, c)
+}
+
+// passports is how many were issued.
+func (p *seamPeer) passports() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.issued
 }
 
 // await is the result of a call that was taken.
@@ -374,6 +385,30 @@ func (h *hostileHalf) logged(kind string) (entries, events int) {
 		}
 	}
 	return entries, events
+}
+
+// entries is the whole log.
+func (h *hostileHalf) entries() []audit.Record {
+	h.t.Helper()
+	text, err := os.ReadFile(h.logPath())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	var all []audit.Record
+	for r, err := range audit.Read(bytes.NewReader(text)) {
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+// servedOf is what the net half was told of a session.
+func (h *hostileHalf) servedOf(rid wire.RendezvousID) served {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.served[rid]
 }
 
 func TestANetHalfCannotFinishForTheRecipient(t *testing.T) {

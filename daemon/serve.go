@@ -35,7 +35,7 @@ func (c *core) TakeCall(id connID, body, signature []byte) error {
 		return fmt.Errorf("taking a call: %w: the request is not signed by the recipient's key", errProtocol)
 	}
 	act := &action{
-		issuer: s.issuer, agent: s.Issuer.Agent, session: s.Session, conn: conn, meter: s.Meter,
+		issuer: s.issuer, agent: s.Issuer.Agent, session: s.Session, conn: conn, meter: s.Meter, core: c,
 		request: req, body: body, signature: signature,
 	}
 	if !s.Ledger.Begin(req.ID) {

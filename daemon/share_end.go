@@ -8,15 +8,30 @@ import (
 )
 
 // endShare ends a session for everybody: its calls are killed, its clients are
-// told, the log has it. Only the first end counts. It does not wait for the
+// told, the log has it; so for those narrowed from it. Only the first end counts. It does not wait for the
 // calls: each logs its own outcome.
 func (c *core) endShare(s *share, cause call.Cause, reason string) {
 	if !s.End(cause, reason, c.clock.Wall()) {
 		return
 	}
-	for _, conn := range c.connectionsOf(s) {
-		c.disconnect(conn, cause, reason)
+	over := []*share{s}
+	for _, child := range c.childrenOf(s.Session) {
+		if child.End(cause, reason, c.clock.Wall()) {
+			over = append(over, child)
+		}
 	}
+	// Nobody's work goes on while another's end is written down.
+	for _, s := range over {
+		for _, conn := range c.connectionsOf(s) {
+			c.disconnect(conn, cause, reason)
+		}
+	}
+	for _, s := range over {
+		c.logEnd(s, cause, reason)
+	}
+}
+
+func (c *core) logEnd(s *share, cause call.Cause, reason string) {
 	kind := "close"
 	switch cause {
 	case call.Revoked:

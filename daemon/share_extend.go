@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"openscope/daemon/internal/control"
@@ -28,7 +29,7 @@ func (c *core) ExtendShare(ctx context.Context, req control.ExtendRequest) (cont
 	if req.TTL == 0 && len(req.Specs) == 0 {
 		return control.ExtendResult{}, control.Errorf(control.Usage, "--ttl or --verb is needed")
 	}
-	widened, added, err := c.widened(ctx, s, req.Specs)
+	added, err := c.added(ctx, s, req.Specs)
 	if err != nil {
 		return control.ExtendResult{}, err
 	}
@@ -37,17 +38,8 @@ func (c *core) ExtendShare(ctx context.Context, req control.ExtendRequest) (cont
 			return control.ExtendResult{}, err
 		}
 	}
-	if err := s.Widen(widened); err != nil {
+	if err := c.widen(s, added, "until "+s.Lifetime.Deadline().UTC().Format(time.RFC3339)); err != nil {
 		return control.ExtendResult{}, control.Errorf(control.Over, "session %s: %v", s.ID, err)
-	}
-	e := sessionEvent("extend", s.Session)
-	e.Reason = "until " + s.Lifetime.Deadline().UTC().Format(time.RFC3339)
-	for _, v := range added {
-		e.Params = append(e.Params, auditParam(v))
-	}
-	if err := c.record(e); err != nil {
-		c.endShare(s, call.AuditFailure, "the log could not be written")
-		return control.ExtendResult{}, control.Errorf(control.Over, "session %s has ended: %v", s.ID, err)
 	}
 	c.reissue(s)
 	result := control.ExtendResult{Expires: s.Lifetime.Deadline()}
@@ -57,30 +49,53 @@ func (c *core) ExtendShare(ctx context.Context, req control.ExtendRequest) (cont
 	return result, nil
 }
 
-// widened is what is delegated with the new specs, judged as at opening.
-func (c *core) widened(ctx context.Context, s *share, specs []string) (g passport.Grant, added []passport.Verb, err error) {
-	g, _ = s.Granted()
+// added is what the specs add to what is delegated, judged as at opening.
+func (c *core) added(ctx context.Context, s *share, specs []string) ([]passport.Verb, error) {
 	if len(specs) == 0 {
-		return g, nil, nil
+		return nil, nil
+	}
+	if s.Parent != nil {
+		return nil, control.Errorf(control.Denied, "session %s was narrowed from %s, and is never more than a part of it", s.ID, s.Parent.ID).
+			WithHint("run: openscope share extend " + s.Parent.ID)
 	}
 	who, err := c.actingAs(ctx, s.Issuer.Agent)
 	if err != nil {
-		return g, nil, err
+		return nil, err
 	}
 	r := c.rules.Load()
-	more, err := c.narrowed(r, who, s.Issuer.Agent, specs, nil)
+	more, err := narrowed(r, policyWho(who), s.Issuer.Agent, specs)
 	if err != nil {
-		return g, nil, err
+		return nil, err
 	}
 	for _, v := range more.Verbs {
 		verb, _ := r.catalog.Verb(v.Name)
 		if err := mayDelegate(r, s.Issuer.Agent, s.Recipient.Alias, s.Bearer, verb); err != nil {
-			return g, nil, control.Errorf(control.Denied, "%v", err)
+			return nil, control.Errorf(control.Denied, "%v", err)
 		}
 	}
-	both := g
-	both.Verbs = append(append([]passport.Verb(nil), g.Verbs...), more.Verbs...)
-	return both, more.Verbs, nil
+	both, _ := s.Granted()
+	both.Verbs = slices.Concat(both.Verbs, more.Verbs)
+	if err := c.fits(s, both); err != nil {
+		return nil, control.Errorf(control.Limited, "session %s: %v", s.ID, err)
+	}
+	return more.Verbs, nil
+}
+
+// widen adds verbs to what is delegated, and enters what has changed in the log.
+func (c *core) widen(s *share, more []passport.Verb, reason string) error {
+	if err := s.Widen(more); err != nil {
+		return err
+	}
+	e := sessionEvent("extend", s.Session)
+	e.Reason = reason
+	for _, v := range more {
+		e.Params = append(e.Params, auditParam(v))
+	}
+	if err := c.record(e); err != nil {
+		c.endShare(s, call.AuditFailure, "the log could not be written")
+		return &ended{cause: call.AuditFailure, reason: "it has ended, for the log could not be written"}
+	}
+	return nil
 }
 
 func (c *core) extend(s *share, ttl time.Duration) error {

@@ -86,13 +86,16 @@ func (c *core) describe(s *session.Session) control.Share {
 	grant, _ := s.Granted()
 	summary := s.Summary()
 	info := control.Share{
-		ID: s.ID, Agent: s.Issuer.Agent, Issuer: s.Issuer.User, Recipient: s.Recipient.Alias,
+		ID: s.ID, Agent: s.Issuer.Agent, Issuer: s.Issuer.User, Recipient: s.Recipient.Alias, Key: s.Recipient.Key, Parent: parentID(s),
 		Opened: s.Opened, Expires: s.Lifetime.Deadline(), RemainingS: s.Lifetime.Remaining().Seconds(),
 		Calls: int(s.Meter.Calls()), Refused: summary.Refused, LastCall: summary.LastCall,
 		From: summary.From, Note: s.Note, Error: summary.Fault,
 	}
-	if s.Bearer {
+	if s.Root().Bearer {
 		info.Recipient = "(bearer)"
+	}
+	if s.Parent != nil {
+		info.Calls = summary.Calls
 	}
 	for _, v := range grant.Verbs {
 		info.Verbs = append(info.Verbs, specText(v))

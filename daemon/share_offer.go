@@ -27,7 +27,8 @@ type offer struct {
 	limits    session.Limits
 	grant     passport.Grant
 	note      string
-	approve   []string // verbs that the issuer wants to be asked for
+	approve   []string         // verbs that the issuer wants to be asked for
+	parent    *session.Session // of a child
 	warnings  []string
 }
 
@@ -54,7 +55,7 @@ func (c *core) offer(ctx context.Context, req control.OpenRequest) (*offer, erro
 			WithHint("leave out --no-confirm, and run: openscope share confirm ID WORDS")
 	}
 	o.waived = req.NoConfirm
-	if o.grant, err = c.narrowed(r, who, req.Agent, req.Specs, nil); err != nil {
+	if o.grant, err = narrowed(r, policyWho(who), req.Agent, req.Specs); err != nil {
 		return nil, err
 	}
 	if o.approve, err = chosenApprovals(req.Approve, o.grant.Verbs); err != nil {
@@ -169,9 +170,8 @@ func chosenApprovals(asked []string, shared []passport.Verb) ([]string, error) {
 	return asked, nil
 }
 
-// narrowed is the issuer's live surface narrowed by the specs, and joined to
-// what is delegated already.
-func (c *core) narrowed(r *rules, who principal.Principal, agent string, specs []string, already []passport.Verb) (passport.Grant, error) {
+// narrowed is the issuer's live surface narrowed by the specs.
+func narrowed(r *rules, who policy.Who, agent string, specs []string) (passport.Grant, error) {
 	if len(specs) == 0 {
 		return passport.Grant{}, control.Errorf(control.Usage, "at least one --verb is needed").
 			WithHint("run: openscope verbs --agent " + agent)
@@ -184,7 +184,7 @@ func (c *core) narrowed(r *rules, who principal.Principal, agent string, specs [
 		}
 		parsed[i] = spec
 	}
-	surface := r.policy.Surface(agent, policyWho(who), r.catalog.Schema())
+	surface := r.policy.Surface(agent, who, r.catalog.Schema())
 	grant, err := surface.Narrow(parsed, passport.Limits{})
 	if outside, ok := errors.AsType[*passport.OutsideError](err); ok {
 		return passport.Grant{}, control.Errorf(control.Denied, "%v", outside).
@@ -199,7 +199,6 @@ func (c *core) narrowed(r *rules, who principal.Principal, agent string, specs [
 				WithHint("run: openscope policy explain --agent " + agent + " " + v.Name + " name=value ...")
 		}
 	}
-	grant.Verbs = append(slices.Clone(already), grant.Verbs...)
 	return grant, nil
 }
 

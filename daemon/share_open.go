@@ -54,7 +54,7 @@ func (c *core) newShare(o *offer) (*share, wire.Secret, error) {
 	if err != nil {
 		return nil, secret, fmt.Errorf("opening a session: %w", err)
 	}
-	lifetime, err := session.NewLifetime(c.clock, o.ttl, c.cfg.MaxTTL)
+	lifetime, err := c.lifetimeOf(o)
 	if err != nil {
 		return nil, secret, control.Errorf(control.Usage, "%v", err)
 	}
@@ -70,6 +70,7 @@ func (c *core) newShare(o *offer) (*share, wire.Secret, error) {
 		Limits:    o.limits,
 		Approve:   o.approve,
 		Grant:     o.grant,
+		Parent:    o.parent,
 	}
 	if o.recipient == nil {
 		cfg.Claim = session.NewBearerClaim(o.waived)
@@ -88,7 +89,20 @@ func (c *core) newShare(o *offer) (*share, wire.Secret, error) {
 		c.forgetShare(s)
 		return nil, secret, err
 	}
+	if o.parent != nil && o.parent.Live() != nil { // it ended before it could be told of its child
+		c.forgetShare(s)
+		over := closing(o.parent)
+		return nil, secret, &ended{cause: over.Cause, reason: over.Text}
+	}
 	return s, secret, nil
+}
+
+// lifetimeOf starts the session's time; a child's is a part of its parent's.
+func (c *core) lifetimeOf(o *offer) (*session.Lifetime, error) {
+	if o.parent != nil {
+		return o.parent.Lifetime.Below(o.ttl)
+	}
+	return session.NewLifetime(c.clock, o.ttl, c.cfg.MaxTTL)
 }
 
 // openShare logs the opening, stands on the relays, and hands the session to

@@ -178,7 +178,11 @@ func printShare(w io.Writer, s control.Share) {
 	if s.State == "ended" {
 		left = "ended (" + s.Cause + ")"
 	}
-	fmt.Fprintf(w, "%s  %s as %s -> %s  %s  %s  %d calls", s.ID, s.Issuer, s.Agent, s.Recipient, s.State, left, s.Calls)
+	to := s.Recipient
+	if s.Parent != "" {
+		to += " (" + s.Parent + ") -> their agent"
+	}
+	fmt.Fprintf(w, "%s  %s as %s -> %s  %s  %s  %d calls", s.ID, s.Issuer, s.Agent, to, s.State, left, s.Calls)
 	if s.Refused > 0 {
 		fmt.Fprintf(w, ", %d refused", s.Refused)
 	}
@@ -190,12 +194,28 @@ func printShare(w io.Writer, s control.Share) {
 		fmt.Fprintf(w, "    %s\n", v)
 	}
 	for _, c := range s.Waiting {
+		if c.Asked != nil {
+			printAsked(w, c)
+			continue
+		}
 		fmt.Fprintf(w, "    %s waits since %s: %s%s\n", c.Call, clock(c.Since), c.Verb, term.Clean(paramsText(c.Params)))
 		fmt.Fprintf(w, "        %s\n        openscope share approve %s, or deny %s\n", term.Clean(c.Line), c.Call, c.Call)
 	}
 	if s.Error != "" {
 		fmt.Fprintf(w, "    error: %s\n", term.Clean(s.Error))
 	}
+}
+
+// printAsked is a request for more: what, why, and what there is of it already.
+func printAsked(w io.Writer, c control.WaitingCall) {
+	fmt.Fprintf(w, "    %s asks since %s: %s\n", c.Call, clock(c.Since), term.Clean(c.Asked.Reason))
+	for _, has := range c.Asked.Has {
+		fmt.Fprintf(w, "          %s\n", term.Clean(has))
+	}
+	for _, adds := range c.Asked.Adds {
+		fmt.Fprintf(w, "        + %s\n", term.Clean(adds))
+	}
+	fmt.Fprintf(w, "        openscope share approve %s, or deny %s\n", c.Call, c.Call)
 }
 
 func paramsText(params []control.Param) string {
@@ -244,6 +264,9 @@ func (p *paths) shareShow(ctx context.Context, env *term.Env, args []string) err
 	for _, s := range list {
 		if err := env.Print(s, func(w io.Writer) {
 			printShare(w, s)
+			if s.Key != "" {
+				fmt.Fprintf(w, "    for the key %s\n", s.Key)
+			}
 			fmt.Fprintf(w, "    opened %s, ends %s, %d connections", clock(s.Opened), clock(s.Expires), s.Connections)
 			if s.From != "" {
 				fmt.Fprintf(w, ", last from %s", term.Clean(s.From))

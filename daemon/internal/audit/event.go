@@ -35,6 +35,7 @@ type Event struct {
 
 	Issuer       *Issuer `json:"issuer"`
 	Session      string  `json:"session"`
+	Parent       string  `json:"parent"` // session that this one was narrowed from
 	Connection   string  `json:"connection"`
 	Recipient    string  `json:"recipient"`     // alias
 	RecipientKey string  `json:"recipient_key"` // hex
@@ -90,7 +91,7 @@ type Param struct {
 // handed over is not written into.
 func (e Event) bounded() Event {
 	for _, s := range []*string{
-		&e.Kind, &e.Session, &e.Connection, &e.Recipient, &e.RecipientKey, &e.From,
+		&e.Kind, &e.Session, &e.Parent, &e.Connection, &e.Recipient, &e.RecipientKey, &e.From,
 		&e.Call, &e.Verb, &e.Decision, &e.Rule, &e.Cause, &e.Reason,
 	} {
 		*s = clip(*s)

@@ -93,6 +93,7 @@ func (e *Event) appendTo(o *object) {
 		o.close('}')
 	}
 	o.text("session", e.Session)
+	o.text("parent", e.Parent)
 	o.text("connection", e.Connection)
 	o.text("recipient", e.Recipient)
 	o.text("recipient_key", e.RecipientKey)

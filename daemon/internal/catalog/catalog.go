@@ -135,6 +135,9 @@ func (c *Catalog) newVerb(name string, f verbFile) (*Verb, error) {
 	if v.Timeout == 0 {
 		v.Timeout = defaultTimeout
 	}
+	if err := checkReserved(name); err != nil {
+		return nil, err
+	}
 	if err := v.check(f); err != nil {
 		return nil, err
 	}

@@ -207,6 +207,8 @@ type Share struct {
 	Agent       string    `json:"agent"`
 	Issuer      string    `json:"issuer"`
 	Recipient   string    `json:"recipient"`
+	Key         string    `json:"key,omitempty"`    // the recipient's; of a bearer session none
+	Parent      string    `json:"parent,omitempty"` // session that the recipient narrowed this one from
 	Verbs       []string  `json:"verbs"`
 	Opened      time.Time `json:"opened"`
 	Expires     time.Time `json:"expires"`
@@ -231,6 +233,16 @@ type WaitingCall struct {
 	Params []Param   `json:"params"`
 	Line   string    `json:"line"` // what it comes to
 	Since  time.Time `json:"since"`
+	// Asked is there for a request for more, and for no other call.
+	Asked *Asked `json:"asked,omitempty"`
+}
+
+// Asked is what a recipient asks to have added to their passport.
+type Asked struct {
+	Spec   string   `json:"spec"` // as they wrote it
+	Reason string   `json:"reason"`
+	Adds   []string `json:"adds"` // what they would be able to call besides
+	Has    []string `json:"has"`  // what they can call now of the same verbs
 }
 
 // AnswerRequest answers one waiting call.

@@ -41,6 +41,7 @@ type delegateFile struct {
 	MaxOutput size          `yaml:"max_output"`
 	Approve   []string      `yaml:"approve"`
 	TwoPeople bool          `yaml:"two_people"`
+	Narrow    bool          `yaml:"narrow"`
 }
 
 // ruleFile is one allow or deny rule, with the line it stands on.

@@ -69,6 +69,8 @@ type Delegation struct {
 	// with TwoPeople that person is not the issuer.
 	Approve   []string
 	TwoPeople bool
+	// Narrow lets a recipient make child sessions: smaller, for a key of their own.
+	Narrow bool
 }
 
 // Who is a user of this machine, as the kernel and the user database tell.
@@ -198,7 +200,7 @@ func newAgent(file, name string, f agentFile) (*agent, error) {
 	a.delegation = Delegation{
 		OK: true, To: d.To, Verbs: d.Verbs, MaxTTL: d.MaxTTL, Bearer: d.Bearer,
 		NoConfirm: d.NoConfirm, Raw: d.Raw, MaxCalls: d.MaxCalls, MaxOutput: uint64(d.MaxOutput),
-		Approve: d.Approve, TwoPeople: d.TwoPeople,
+		Approve: d.Approve, TwoPeople: d.TwoPeople, Narrow: d.Narrow,
 	}
 	return a, nil
 }

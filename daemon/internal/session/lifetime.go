@@ -26,6 +26,7 @@ func (e *TooLongError) Error() string {
 type Lifetime struct {
 	clock Clock
 	hard  Deadline
+	above *Lifetime // ends this one too; nil for a session that stands alone
 
 	mu       sync.Mutex
 	deadline Deadline
@@ -44,18 +45,34 @@ func NewLifetime(c Clock, ttl, limit time.Duration) (*Lifetime, error) {
 	return &Lifetime{clock: c, hard: After(c, limit), deadline: After(c, ttl)}, nil
 }
 
+// Below starts a lifetime of ttl inside this one: under the same cap, and over
+// at the latest when this one is, whichever way its deadline is moved.
+func (l *Lifetime) Below(ttl time.Duration) (*Lifetime, error) {
+	if ttl <= 0 {
+		return nil, fmt.Errorf("lifetime %s is not positive", ttl)
+	}
+	if longest := l.Remaining(); ttl > longest {
+		return nil, &TooLongError{Longest: longest}
+	}
+	return &Lifetime{clock: l.clock, hard: l.hard, above: l, deadline: After(l.clock, ttl).earlier(l.hard)}, nil
+}
+
 // Extend moves the deadline to ttl from now: later or earlier, never past the
 // cap, and never back to life.
 func (l *Lifetime) Extend(ttl time.Duration) error {
+	longest := l.hard.Remaining(l.clock)
+	if l.above != nil {
+		longest = min(longest, l.above.Remaining())
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.deadline.Passed(l.clock) {
+	if l.deadline.Passed(l.clock) || longest == 0 {
 		return ErrOver
 	}
 	if ttl <= 0 {
 		return fmt.Errorf("lifetime %s is not positive", ttl)
 	}
-	if longest := l.hard.Remaining(l.clock); ttl > longest {
+	if ttl > longest {
 		return &TooLongError{Longest: longest}
 	}
 	l.deadline = After(l.clock, ttl).earlier(l.hard)
@@ -65,15 +82,25 @@ func (l *Lifetime) Extend(ttl time.Duration) error {
 // Remaining is the time left before the deadline; zero when it has passed.
 func (l *Lifetime) Remaining() time.Duration {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.deadline.Remaining(l.clock)
+	left := l.deadline.Remaining(l.clock)
+	l.mu.Unlock()
+	if l.above != nil {
+		left = min(left, l.above.Remaining())
+	}
+	return left
 }
 
 // Deadline is when the session ends, by the wall clock.
 func (l *Lifetime) Deadline() time.Time {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.deadline.Wall()
+	at := l.deadline.Wall()
+	l.mu.Unlock()
+	if l.above != nil {
+		if above := l.above.Deadline(); above.Before(at) {
+			return above
+		}
+	}
+	return at
 }
 
 // HardLimit is the moment no extension can pass, by the wall clock.

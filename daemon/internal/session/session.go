@@ -2,6 +2,8 @@ package session
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,13 +40,20 @@ type Config struct {
 	Claim     *Claim
 	Limits    Limits
 	Grant     passport.Grant
+	// Parent is the session that this one was narrowed from by its recipient; nil
+	// for one that the issuer opened. A child spends what its parent has, and is
+	// over when its parent is.
+	Parent *Session
 	// Approve names the verbs whose calls wait for the issuer's answer, besides
 	// those the grant names.
 	Approve []string
 }
 
-// ErrEnded is returned for a session that is over.
-var ErrEnded = errors.New("the session has ended")
+// The ways a session refuses.
+var (
+	ErrEnded    = errors.New("the session has ended")
+	ErrChildren = errors.New("too many child sessions")
+)
 
 // Session is one delegation. Its methods may be called from any goroutine.
 type Session struct {
@@ -56,6 +65,8 @@ type Session struct {
 	mu       sync.Mutex
 	grant    passport.Grant
 	serial   uint32
+	children int
+	called   int // calls of its own, where the meter is its parent's
 	refused  int
 	lastCall string
 	from     string
@@ -68,10 +79,14 @@ type Session struct {
 
 // New returns a live session.
 func New(c Clock, cfg Config) *Session {
+	meter := NewMeter(c, cfg.Limits)
+	if cfg.Parent != nil {
+		meter = cfg.Parent.Meter
+	}
 	return &Session{
 		Config: cfg,
 		Opened: c.Wall(),
-		Meter:  NewMeter(c, cfg.Limits),
+		Meter:  meter,
 		Ledger: NewLedger(),
 		grant:  cfg.Grant,
 		serial: 1,
@@ -86,17 +101,48 @@ func (s *Session) Granted() (passport.Grant, uint32) {
 	return s.grant, s.serial
 }
 
-// Widen replaces what is delegated by more of the issuer's own surface; the
+// Widen adds to what is delegated more of the issuer's own surface; the
 // passport gets the next serial number.
-func (s *Session) Widen(g passport.Grant) error {
+func (s *Session) Widen(more []passport.Verb) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cause != 0 {
 		return ErrEnded
 	}
-	s.grant = g
+	s.grant.Verbs = slices.Concat(s.grant.Verbs, more)
 	s.serial++
 	return nil
+}
+
+// MaxChildren is how many children a session may have in all. Ended ones count:
+// each is held, as its parent is, until the hard limit, and who can make them at
+// will must not fill the table.
+const MaxChildren = 4
+
+// Adopt takes one of the session's places for a child; giveBack is for one that
+// never came to be.
+func (s *Session) Adopt() (giveBack func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.children >= MaxChildren {
+		return nil, fmt.Errorf("%w: %d allowed, ended ones included", ErrChildren, MaxChildren)
+	}
+	s.children++
+	return sync.OnceFunc(s.giveBack), nil
+}
+
+func (s *Session) giveBack() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.children--
+}
+
+// Root is the session that the issuer opened: this one, or its parent.
+func (s *Session) Root() *Session {
+	if s.Parent != nil {
+		return s.Parent
+	}
+	return s
 }
 
 // End ends the session once; only the first cause counts. It reports whether
@@ -128,6 +174,9 @@ func (s *Session) Live() error {
 	if cause, _ := s.Ended(); cause != 0 || s.Lifetime.Remaining() == 0 {
 		return ErrEnded
 	}
+	if s.Parent != nil {
+		return s.Parent.Live()
+	}
 	return nil
 }
 
@@ -136,6 +185,7 @@ func (s *Session) NoteCall(line string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lastCall = line
+	s.called++
 }
 
 // NoteRefused counts one refused call or handshake.
@@ -161,6 +211,7 @@ func (s *Session) NoteFault(text string) {
 
 // Summary is what the issuer's list shows beside the configuration.
 type Summary struct {
+	Calls    int // that were let run
 	Refused  int
 	LastCall string
 	From     string
@@ -171,5 +222,5 @@ type Summary struct {
 func (s *Session) Summary() Summary {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Summary{Refused: s.refused + s.Claim.Refused(), LastCall: s.lastCall, From: s.from, Fault: s.fault}
+	return Summary{Calls: s.called, Refused: s.refused + s.Claim.Refused(), LastCall: s.lastCall, From: s.from, Fault: s.fault}
 }
