@@ -1,13 +1,16 @@
 package bench
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -18,6 +21,8 @@ import (
 //	site              starts a relay and a daemon and sets the environment for them
 //	exit N PROG ARGS  runs a program that must end with the code; an error must be
 //	                  one line, and at most a hint
+//	waits VAR ID      waits until a call of the session does, and keeps its name
+//	reload            has the daemon read its files again, and waits until it has
 //	opened VAR        keeps the handle of the last share open, and its id in VAR_ID
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("../testdata/scripts/*.txtar")
@@ -38,6 +43,8 @@ func TestScripts(t *testing.T) {
 					"site":   func(ts *testscript.TestScript, _ bool, _ []string) { scriptSite(t, ts) },
 					"exit":   scriptExit,
 					"opened": scriptOpened,
+					"waits":  scriptWaits,
+					"reload": scriptReload,
 				},
 			})
 		})
@@ -53,6 +60,7 @@ func scriptSite(t *testing.T, ts *testscript.TestScript) {
 		ts.Setenv(name, value)
 	}
 	ts.Setenv("SITE", s.dir)
+	ts.Setenv("DAEMON", strconv.Itoa(s.daemon.cmd.Process.Pid))
 	ts.Setenv("LISTEN", s.listen)
 	ts.Setenv("PIN", s.pin)
 }
@@ -80,6 +88,44 @@ func scriptExit(ts *testscript.TestScript, neg bool, args []string) {
 	if want != 0 && !strings.HasPrefix(lines[0], args[1]+": ") {
 		ts.Fatalf("the error does not begin with the program's name")
 	}
+}
+
+// scriptPoll waits for what cannot be waited for.
+func scriptPoll(ts *testscript.TestScript, what string, met func() bool) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for late := time.Now().Add(10 * time.Second); !met(); <-tick.C {
+		if time.Now().After(late) {
+			ts.Fatalf("not within 10 s: %s", what)
+		}
+	}
+}
+
+func scriptWaits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: waits VAR ID")
+	}
+	scriptPoll(ts, "a call waits", func() bool {
+		var shown struct{ Waiting []struct{ Call string } }
+		ts.Check(ts.Exec("openscope", "share", "show", args[1], "--json"))
+		ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &shown))
+		if len(shown.Waiting) > 0 {
+			ts.Setenv(args[0], shown.Waiting[0].Call)
+		}
+		return len(shown.Waiting) > 0
+	})
+}
+
+func scriptReload(ts *testscript.TestScript, neg bool, args []string) {
+	reloads := func() int {
+		ts.Check(ts.Exec("openscope", "audit", "tail", "--json"))
+		return strings.Count(ts.ReadFile("stdout"), `"kind":"reload"`)
+	}
+	pid, err := strconv.Atoi(ts.Getenv("DAEMON"))
+	ts.Check(err)
+	before := reloads()
+	ts.Check(syscall.Kill(pid, syscall.SIGHUP))
+	scriptPoll(ts, "the daemon has read its files again", func() bool { return reloads() > before })
 }
 
 func scriptOpened(ts *testscript.TestScript, neg bool, args []string) {

@@ -40,30 +40,40 @@ type publicKey struct {
 }
 
 func keygen(env *term.Env, path string) error {
-	id, err := handle.NewRecipientIdentity(rand.Reader)
+	public, err := writeNewIdentity(path)
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return term.Errorf(term.Config, "%w", err)
-	}
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return term.Errorf(term.Config, "%s exists already", path).
-			WithHint("run: " + program + " key, or give another file with -o")
-	}
-	if err != nil {
-		return term.Errorf(term.Config, "%w", err)
-	}
-	_, err = file.WriteString(id.Text() + "\n")
-	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return term.Errorf(term.Config, "writing %s: %w", path, err)
-	}
-	key := publicKey{Key: id.Public().Text(), File: path}
+	key := publicKey{Key: public, File: path}
 	return env.Print(key, func(w io.Writer) {
 		fmt.Fprintln(w, key.Key)
 		fmt.Fprintf(env.Stderr, "your private key is in %s; send the line above to the issuer, who runs:\n  openscope recipient add YOUR-NAME %s\n", path, key.Key)
 	})
+}
+
+// writeNewIdentity makes a key pair, writes the private half to a new file, and
+// returns the public one.
+func writeNewIdentity(path string) (public string, err error) {
+	id, err := handle.NewRecipientIdentity(rand.Reader)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return "", term.Errorf(term.Config, "%w", err)
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return "", term.Errorf(term.Config, "%s exists already", path).
+			WithHint("run: " + program + " key, or give another file with -o")
+	}
+	if err != nil {
+		return "", term.Errorf(term.Config, "%w", err)
+	}
+	_, err = file.WriteString(id.Text() + "\n")
+	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return "", term.Errorf(term.Config, "writing %s: %w", path, err)
+	}
+	return id.Public().Text(), nil
 }
 
 // key prints the public half of the identity.
