@@ -65,6 +65,7 @@ type editedRule struct {
 
 type editedGrants struct {
 	mine, to    bool // whether the issuer may act, and share with the recipient
+	narrow      bool // whether recipients may have agents
 	verbs       []string
 	allow, deny []editedRule
 }
@@ -108,8 +109,8 @@ func (g editedGrants) yaml(me string) string {
 	if g.to {
 		to = "vendor-b"
 	}
-	return fmt.Sprintf("agents:\n  you:\n    users: [%s]\n    allow: %s\n    deny: %s\n    delegate: {to: [%s], verbs: [%s]}\n",
-		who, list(g.allow), list(g.deny), to, strings.Join(g.verbs, ", "))
+	return fmt.Sprintf("agents:\n  you:\n    users: [%s]\n    allow: %s\n    deny: %s\n    delegate: {to: [%s], verbs: [%s], narrow: %v}\n",
+		who, list(g.allow), list(g.deny), to, strings.Join(g.verbs, ", "), g.narrow)
 }
 
 type editor struct{ *rand.Rand }
@@ -229,6 +230,25 @@ func TestACallRunsExactlyWhenPassportAndGrantBothAllowIt(t *testing.T) {
 	if allowed < 1000 || tightened < 1000 {
 		t.Error("too few of one kind: the test shows little")
 	}
+}
+
+// me is the name of who runs the tests.
+func (h *hostileHalf) me() string {
+	h.t.Helper()
+	me, err := user.Current()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return me.Username
+}
+
+func (h *hostileHalf) editedCatalog() *catalog.Catalog {
+	h.t.Helper()
+	verbs, err := catalog.Parse("verbs.yaml", []byte(editedVerbs))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return verbs
 }
 
 // openEdited opens a session, or returns nil where the grants do not have it.

@@ -2,4 +2,8 @@
 
 package daemon
 
-const floodBytes uint64 = 10 << 30
+const (
+	floodBytes     uint64 = 10 << 30
+	clockSchedules        = 500
+	childEdits            = 10_000
+)
