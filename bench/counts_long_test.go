@@ -3,6 +3,9 @@
 package bench
 
 const (
-	agreements = 1_000_000
-	hpkeRounds = 250_000 // 10^6 in all
+	agreements  = 1_000_000
+	hpkeRounds  = 250_000 // 10^6 in all
+	revokes     = 1_000
+	lifetimes   = 300
+	daemonKills = 200
 )
