@@ -9,7 +9,7 @@ const (
 	// each KEM.
 	hpkeRounds = 500
 	// revokes is how many sessions are revoked, each in the middle of something.
-	revokes = 100
+	revokes = 50
 	// lifetimes is how many sessions are let run to their end by the machine's clocks.
 	lifetimes = 30
 	// daemonKills is how often a daemon is killed in the middle of a session.

@@ -70,20 +70,18 @@ type revoking struct {
 // The situations that a revoke has to end in time.
 var situations = []string{"idle", "running", "stuck reader", "withheld credit", "relay gone"}
 
-// spilling gives the world a verb that prints for ever, beside those it has.
-func (w *world) spilling() {
+// learn gives the world one more verb, granted and to be shared.
+func (w *world) learn(verb, definition string) {
 	w.t.Helper()
-	for name, edit := range map[string][2]string{
-		"verbs.yaml":  {"\nverbs:\n", "\nverbs:\n  test.spill:\n    summary: Print for ever\n    class: read\n    executor: exec\n    argv: [/usr/bin/yes, " + w.dir + "]\n    timeout: 10m\n"},
-		"grants.yaml": {"verbs: [test.echo", "verbs: [test.spill, test.echo"},
+	for name, edits := range map[string][]string{
+		"verbs.yaml":  {"verbs:\n", "verbs:\n  " + verb + ": " + definition + "\n"},
+		"grants.yaml": {"verbs: [", "verbs: [" + verb + ", ", "    allow:\n", "    allow:\n      - verb: " + verb + "\n"},
 	} {
 		text, err := os.ReadFile(w.path(name))
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		changed := strings.Replace(string(text), edit[0], edit[1], 1)
-		changed = strings.Replace(changed, "      - verb: test.echo\n", "      - verb: test.spill\n      - verb: test.echo\n", 1)
-		w.write(name, changed)
+		w.write(name, strings.NewReplacer(edits...).Replace(string(text)))
 	}
 	if err := w.daemon.Reload(); err != nil {
 		w.t.Fatal(err)
@@ -165,7 +163,7 @@ func alive(pid int) bool {
 
 // ask sends one request to the daemon's own socket, as the commands do: a
 // program's start is not what is measured.
-func (w *world) ask(method string, request any) {
+func (w *world) ask(method string, request any) (response []byte) {
 	w.t.Helper()
 	body, err := json.Marshal(request)
 	if err != nil {
@@ -179,10 +177,11 @@ func (w *world) ask(method string, request any) {
 		w.t.Fatal(err)
 	}
 	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(answer.Body)
-		w.t.Fatalf("%s: %s: %s", method, answer.Status, text)
+	response, err = io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != http.StatusOK {
+		w.t.Fatalf("%s: %s: %s, %v", method, answer.Status, response, err)
 	}
+	return response
 }
 
 // revoke ends the session, and returns how long it took until the command was
@@ -250,7 +249,7 @@ func TestARevokeIsOverWithinAQuarterOfASecond(t *testing.T) {
 				w.stop()
 			}
 			w, stood = newWorld(t), 0
-			w.spilling()
+			w.learn("test.spill", "{class: read, executor: exec, argv: [/usr/bin/yes, "+w.dir+"], timeout: 10m}")
 		}
 		stood++
 		d := w.standing(situation).revoke()
