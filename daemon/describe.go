@@ -61,21 +61,13 @@ func bounds(c passport.Constraint) string {
 }
 
 // specText is a delegated verb in the grammar of --verb, for lists and the log.
-func specText(v passport.Verb) string {
-	if params := narrowedParams(v); params != "" {
-		return v.Name + ":" + params
-	}
-	return v.Name
-}
+func specText(v passport.Verb) string { return v.Spec() }
 
+// narrowedParams is what follows the verb's name in that grammar: a value that
+// contains a comma or a bar is not to be read as two.
 func narrowedParams(v passport.Verb) string {
-	var parts []string
-	for _, p := range v.Params {
-		if !p.Allowed.Any {
-			parts = append(parts, p.Name+"="+bounds(p.Allowed))
-		}
-	}
-	return strings.Join(parts, ",")
+	_, params, _ := strings.Cut(v.Spec(), ":")
+	return params
 }
 
 func auditParam(v passport.Verb) audit.Param {

@@ -179,21 +179,24 @@ func TestARecipientMakesASmallerHandleForTheirAgentAndNothingMore(t *testing.T) 
 
 func TestAChildEndsWithItsParentHoweverThatEnds(t *testing.T) {
 	t.Parallel()
-	for what, end := range map[string]func(h *hostileHalf, id string){
-		"revoked": func(h *hostileHalf, id string) {
+	for what, end := range map[string]func(h *hostileHalf, id string, agent *seamPeer){
+		"revoked": func(h *hostileHalf, id string, _ *seamPeer) {
 			if _, err := h.RevokeShare(h.ctx, control.RevokeRequest{ID: id}); err != nil {
 				h.t.Error(err)
 			}
 		},
-		"its time is up": func(h *hostileHalf, _ string) { h.clock.step(31 * time.Minute); h.sweep() },
-		"its time is less": func(h *hostileHalf, id string) {
+		"its time is up": func(h *hostileHalf, _ string, _ *seamPeer) { h.clock.step(31 * time.Minute); h.sweep() },
+		"its time is less": func(h *hostileHalf, id string, agent *seamPeer) {
 			if _, err := h.ExtendShare(h.ctx, control.ExtendRequest{ID: id, TTL: time.Minute}); err != nil {
 				h.t.Error(err)
+			}
+			if n := agent.passports(); n != 2 {
+				h.t.Errorf("the agent has %d passports after its parent's time was moved", n)
 			}
 			h.clock.step(time.Minute)
 			h.sweep()
 		},
-		"the lockdown": func(h *hostileHalf, _ string) {
+		"the lockdown": func(h *hostileHalf, _ string, _ *seamPeer) {
 			if _, err := h.Lockdown(h.ctx, control.LockdownRequest{On: true}); err != nil {
 				h.t.Error(err)
 			}
@@ -213,7 +216,7 @@ func TestAChildEndsWithItsParentHoweverThatEnds(t *testing.T) {
 				t.Fatal(err)
 			}
 			until(t, 5*time.Second, "the agent's call runs", func() bool { return h.left("held.*") == 1 })
-			end(h, id)
+			end(h, id, agent)
 			if r := agent.await(t, held); r.Cause != call.Revoked && r.Cause != call.Expired {
 				t.Errorf("the agent's call ends as %v", r.Cause)
 			}

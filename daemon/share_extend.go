@@ -42,6 +42,9 @@ func (c *core) ExtendShare(ctx context.Context, req control.ExtendRequest) (cont
 		return control.ExtendResult{}, control.Errorf(control.Over, "session %s: %v", s.ID, err)
 	}
 	c.reissue(s)
+	if req.TTL != 0 {
+		c.reissueChildren(s)
+	}
 	result := control.ExtendResult{Expires: s.Lifetime.Deadline()}
 	for _, v := range added {
 		result.Added = append(result.Added, specText(v))
@@ -129,6 +132,16 @@ func (c *core) reissue(s *share) {
 		if err != nil {
 			c.logger.Warn("a passport could not be reissued", "session", s.ID, "error", err)
 			conn.peer.Close(call.Close{Cause: call.Closed, Text: "the new passport could not be sent; connect again"})
+		}
+	}
+}
+
+// reissueChildren tells the children's clients how long they have, now that their
+// parent's time has moved.
+func (c *core) reissueChildren(s *share) {
+	for _, child := range c.childrenOf(s.Session) {
+		if child.Widen(nil) == nil { // a newer passport of the same grant
+			c.reissue(child)
 		}
 	}
 }

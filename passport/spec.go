@@ -172,6 +172,25 @@ func (p *specParser) quoted() (string, error) {
 	return "", fmt.Errorf("%w: a quote is not closed", ErrSpec)
 }
 
+// Spec is the verb with its bounds as ParseSpec reads it: what people are shown
+// of it means what it would mean if they typed it.
+func (v Verb) Spec() string {
+	var bounds []string
+	for _, p := range v.Params {
+		switch text := p.Allowed.String(); {
+		case p.Allowed.Any:
+		case p.Allowed.Prefix != "":
+			bounds = append(bounds, p.Name+"^="+strings.TrimPrefix(text, "^"))
+		default:
+			bounds = append(bounds, p.Name+"="+text)
+		}
+	}
+	if len(bounds) == 0 {
+		return v.Name
+	}
+	return v.Name + ":" + strings.Join(bounds, ",")
+}
+
 // String is the constraint as ParseSpec reads it after the name and =.
 func (c Constraint) String() string {
 	switch {

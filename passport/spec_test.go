@@ -92,3 +92,26 @@ func FuzzParseSpec(f *testing.F) {
 		}
 	})
 }
+
+// What people are shown of a verb means what it would mean typed: a comma, a bar
+// or a quote inside a value is not a separator (OpenSSH CVE-2026-35414).
+func TestAVerbIsShownAsItWouldBeTyped(t *testing.T) {
+	bounds := []Constraint{
+		OneOf("web"), OneOf("web", "api"), OneOf("a,b"), OneOf("a|b"), OneOf("a", "b|c", "d,e=f"), OneOf(`"`), OneOf(`\`, `a"b`),
+		OneOf(""), OneOf("1..9"), OneOf("^x"), OneOf("=", "a:b"), OneOf(" "), Between(-5, 7), StartsWith("web-"), StartsWith("a,b|"), StartsWith(`"\`), StartsWith("1..9"),
+	}
+	for i, p := range bounds {
+		for _, q := range bounds[i:] {
+			v := Verb{Name: "app.verb", Params: []Param{{Name: "free", Allowed: AnyValue()}, {Name: "p", Allowed: p}, {Name: "q", Allowed: q}}}
+			spec, err := ParseSpec(v.Spec())
+			if err != nil {
+				t.Errorf("%s: %v", v.Spec(), err)
+				continue
+			}
+			want := Spec{Verb: "app.verb", Params: map[string]Constraint{"p": p, "q": q}}
+			if !reflect.DeepEqual(spec, want) {
+				t.Errorf("%s is read as %+v", v.Spec(), spec)
+			}
+		}
+	}
+}
