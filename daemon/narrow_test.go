@@ -475,3 +475,46 @@ func mustShare(t *testing.T, h *hostileHalf, rid wire.RendezvousID) *share {
 	}
 	return s
 }
+
+// A bearer session's recipient has no agents either before the issuer has
+// confirmed their words; after it, its child is for a key, as every child.
+func TestABearerSessionHasChildrenOnlyOnceItsWordsAreConfirmed(t *testing.T) {
+	t.Parallel()
+	h := newHostileHalf(t)
+	h.edit("grants.yaml", "      to: [", "      narrow: true\n      bearer: true\n      to: [")
+	opened, err := h.OpenShare(h.ctx, control.OpenRequest{Agent: "you", Bearer: true, Specs: []string{"test.mark"}, TTL: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, _ := h.sessions.ByID(opened.ID)
+	m := h.meet(h.servedOf(found.RID))
+	p := m.attach()
+	m.refresh()
+	to := newAgent(t)
+	id, body, signature := m.request(catalog.NarrowVerb, narrowTo(to, "test.mark")...)
+	if err := h.TakeCall(m.id, body, signature); err != nil {
+		t.Fatal(err)
+	}
+	until(t, 5*time.Second, "the call has a slot", func() bool { return found.Meter.Calls() == 1 })
+	if n := len(h.sessions.All()); n != 1 {
+		t.Fatalf("%d sessions before the words are confirmed", n)
+	}
+	words := strings.Join(handle.SessionWords(make([]byte, 32)), " ")
+	if err := h.ConfirmShare(h.ctx, control.ConfirmRequest{ID: opened.ID, Words: words}); err != nil {
+		t.Fatal(err)
+	}
+	if r := p.await(t, id); r.Cause != call.Exited {
+		t.Fatalf("after the words are confirmed: %v", r.Cause)
+	}
+	child, of, agent := h.narrow(m, p, call.Param{}, "test.mark")
+	if child.Bearer || child.Recipient.Key == "" {
+		t.Error("the child is for whoever has its handle")
+	}
+	if r, _ := of.calls(agent, "test.mark", named("x")); r.Cause != call.Exited {
+		t.Errorf("the agent's call ends as %v", r.Cause)
+	}
+	h.edit("grants.yaml", "bearer: true", "bearer: false")
+	if r, _ := of.calls(agent, "test.mark", named("x")); r.Cause != call.Denied {
+		t.Errorf("when the grant allows no bearer sessions any more: %v", r.Cause)
+	}
+}
