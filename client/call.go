@@ -31,28 +31,48 @@ type Result struct {
 	End, EndSignature []byte
 }
 
+// ErrOutput: the call's output could not be written, and the remote work was
+// cancelled.
+var ErrOutput = errors.New("writing output")
+
 // cancelGrace is how long a cancelled call waits for its END.
 const cancelGrace = 5 * time.Second
 
-// Call runs a verb and writes its output as it comes, each stream from this
+// Asked is one call to make.
+type Asked struct {
+	Verb           string
+	Params         []call.Param
+	Stdout, Stderr io.Writer
+	// OnNotice, where set, is told instead of the session's what the daemon says
+	// of this call while it waits. It must not block.
+	OnNotice func(call.Notice)
+}
+
+// Call runs a verb: see [Session.Do].
+func (s *Session) Call(ctx context.Context, verb string, params []call.Param, stdout, stderr io.Writer) (Result, error) {
+	return s.Do(ctx, Asked{Verb: verb, Params: params, Stdout: stdout, Stderr: stderr})
+}
+
+// Do runs a verb and writes its output as it comes, each stream from this
 // goroutine. When ctx ends the remote work is cancelled, and the result still
 // awaited for a moment. A request that came too late to be run is sent once
 // more, with a new id. The error is that nothing was sent, or that a writer
 // failed; how the call ended is the result's.
-func (s *Session) Call(ctx context.Context, verb string, params []call.Param, stdout, stderr io.Writer) (Result, error) {
-	r, err := s.callOnce(ctx, verb, params, stdout, stderr)
+func (s *Session) Do(ctx context.Context, a Asked) (Result, error) {
+	r, err := s.callOnce(ctx, a)
 	if err == nil && r.Cause == call.Stale && ctx.Err() == nil {
-		return s.callOnce(ctx, verb, params, stdout, stderr)
+		return s.callOnce(ctx, a)
 	}
 	return r, err
 }
 
-func (s *Session) callOnce(ctx context.Context, verb string, params []call.Param, stdout, stderr io.Writer) (Result, error) {
+func (s *Session) callOnce(ctx context.Context, a Asked) (Result, error) {
+	verb := a.Verb
 	c, err := s.current(ctx)
 	if err != nil {
 		return Result{}, fmt.Errorf("calling %s: %w", verb, err)
 	}
-	req := call.Request{Challenge: c, Verb: verb, Params: params}
+	req := call.Request{Challenge: c, Verb: verb, Params: a.Params}
 	if _, err := io.ReadFull(s.rand, req.ID[:]); err != nil {
 		return Result{}, fmt.Errorf("calling %s: drawing an id: %w", verb, err)
 	}
@@ -62,6 +82,7 @@ func (s *Session) callOnce(ctx context.Context, verb string, params []call.Param
 	body := req.Append(nil)
 	signature := call.SignRequest(s.signer.Reveal(), s.rid, s.conn.TH2(), body)
 	p := newPending(call.RequestHash(body, signature))
+	p.onNotice = a.OnNotice
 	if err := s.enter(req.ID, p); err != nil {
 		return Result{}, fmt.Errorf("calling %s: %w", verb, err)
 	}
@@ -73,9 +94,13 @@ func (s *Session) callOnce(ctx context.Context, verb string, params []call.Param
 		_ = s.conn.Write(channel.TypeCancel, call.AppendCancel(nil, req.ID))
 	})
 	defer stop()
-	err = s.drain(ctx, req.ID, p, stdout, stderr)
+	err = s.drain(ctx, req.ID, p, a.Stdout, a.Stderr)
 	if err != nil {
+		// Nobody reads it any more: the work is cancelled, and its end awaited.
 		_ = s.conn.Write(channel.TypeCancel, call.AppendCancel(nil, req.ID))
+		gone, now := context.WithCancel(ctx)
+		now()
+		_ = s.drain(gone, req.ID, p, io.Discard, io.Discard)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,7 +127,9 @@ func (s *Session) leave(id call.ID) {
 
 // pending is a call without END. The session's lock guards it.
 type pending struct {
-	request [32]byte // what the daemon's END is bound to
+	// immutable
+	request  [32]byte // what the daemon's END is bound to
+	onNotice func(call.Notice)
 
 	changed  chan struct{} // something came; capacity 1
 	buffered [2][]byte     // came, and not yet written
@@ -237,7 +264,7 @@ func (s *Session) drain(ctx context.Context, id call.ID, p *pending, stdout, std
 				continue
 			}
 			if _, err := w.Write(data[i]); err != nil {
-				return fmt.Errorf("writing output: %w", err)
+				return fmt.Errorf("%w: %w", ErrOutput, err)
 			}
 		}
 		if ended {

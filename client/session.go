@@ -286,7 +286,13 @@ func (s *Session) takeNotice(body []byte) error {
 		}
 		return nil
 	}
-	if s.onNotice != nil {
+	s.mu.Lock()
+	p := s.calls[n.ID]
+	s.mu.Unlock()
+	switch {
+	case p != nil && p.onNotice != nil:
+		p.onNotice(n)
+	case s.onNotice != nil:
 		s.onNotice(s, n)
 	}
 	return nil

@@ -21,6 +21,7 @@ func (o *options) call(ctx context.Context, env *term.Env, args []string) error 
 		return err
 	}
 	defer s.Close()
+	params = client.Fill(client.Alternatives(s.Passport(), args[0]), params)
 	return runCall(ctx, env, s, args[0], params)
 }
 
@@ -56,7 +57,7 @@ func runCall(ctx context.Context, env *term.Env, s *client.Session, verb string,
 	return resultError(s.Passport(), verb, r)
 }
 
-// callError is why nothing was sent.
+// callError is why nothing was sent, or nothing more is read.
 func callError(ctx context.Context, err error) error {
 	over, isOver := errors.AsType[*client.OverError](err)
 	switch {
@@ -64,6 +65,8 @@ func callError(ctx context.Context, err error) error {
 		return term.Errorf(term.Interrupted, "interrupted")
 	case isOver:
 		return overError(over)
+	case errors.Is(err, client.ErrOutput):
+		return term.Errorf(term.Interrupted, "nobody reads the output any more: the remote work was cancelled")
 	case errors.Is(err, call.ErrMalformed):
 		return term.Errorf(term.Usage, "%w", err)
 	}

@@ -28,21 +28,29 @@ func (o *options) connect(ctx context.Context, env *term.Env) (*client.Session, 
 }
 
 func (o *options) connectAsking(ctx context.Context, env *term.Env, answers *bufio.Reader) (*client.Session, error) {
+	s, _, err := o.connectWith(ctx, env, answers, func(*passport.Passport) {
+		fmt.Fprintln(env.Stderr, "the issuer has changed the session; see: verbs")
+	})
+	return s, err
+}
+
+// connectWith is connectAsking for a command that acts on a new passport itself.
+func (o *options) connectWith(ctx context.Context, env *term.Env, answers *bufio.Reader, changed func(*passport.Passport)) (s *client.Session, bearer bool, err error) {
 	h, err := o.readHandle(env)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	cfg := client.Config{Handle: h, Rand: rand.Reader, StateDir: filepath.Dir(o.knownDaemons)}
 	if h.Sealed {
 		if cfg.Identity, err = o.readIdentity(); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
 	if cfg.Roots, err = o.roots(); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if err := o.confirm(env, h, answers); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	cfg.OnNotice = func(s *client.Session, n call.Notice) {
 		fmt.Fprintf(env.Stderr, "%s\n", n.Text)
@@ -50,14 +58,11 @@ func (o *options) connectAsking(ctx context.Context, env *term.Env, answers *buf
 			fmt.Fprintf(env.Stderr, "tell the issuer these words: %s\n", strings.Join(s.Words(), " "))
 		}
 	}
-	cfg.OnPassport = func(*passport.Passport) {
-		fmt.Fprintln(env.Stderr, "the issuer has changed the session; see: verbs")
+	cfg.OnPassport = changed
+	if s, err = client.Connect(ctx, cfg); err != nil {
+		return nil, false, connectError(ctx, h, err)
 	}
-	s, err := client.Connect(ctx, cfg)
-	if err != nil {
-		return nil, connectError(ctx, h, err)
-	}
-	return s, nil
+	return s, !h.Sealed, nil
 }
 
 func (o *options) roots() (*x509.CertPool, error) {

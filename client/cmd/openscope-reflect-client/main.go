@@ -5,7 +5,9 @@ package main
 import (
 	"flag"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 
 	"openscope/wire/term"
 )
@@ -15,7 +17,12 @@ var version string
 
 const program = "openscope-reflect-client"
 
-func main() { os.Exit(term.Process(program, root())) }
+func main() {
+	// A reader that goes away is an error of the write, so that there is time to
+	// cancel the remote work.
+	signal.Ignore(syscall.SIGPIPE)
+	os.Exit(term.Process(program, root()))
+}
 
 // options are the flags that every command takes, before its name or after it.
 type options struct {
@@ -80,6 +87,7 @@ issuer by another way than the handle came.`,
 			},
 			narrowCommand(o),
 			requestCommand(o),
+			mcpCommand(o),
 			{Name: "inspect", Short: "say what a handle says, offline", Args: "HANDLE", Flags: o.define, MaxArgs: 1, Run: o.inspect},
 			keygenCommand(o),
 			{Name: "key", Short: "print your public key, to be registered by the issuer", Flags: o.define, Run: o.key},

@@ -1,0 +1,43 @@
+package mcp
+
+import (
+	"io"
+	"time"
+)
+
+// A host that hangs up ends the calls it made. One that is a pipe has hung up
+// before the first answer (printf ... | client mcp): what it asked is given a
+// moment, no more, since nobody may be there to read it.
+const (
+	patience      = 2 * time.Second
+	patienceQuiet = 100 * time.Millisecond // without a call: none is on its way to start
+)
+
+// patient reads from a host, and holds its end back for that moment.
+type patient struct {
+	from io.ReadCloser
+	busy func() bool
+	quit <-chan struct{}
+}
+
+func (p *patient) Read(b []byte) (int, error) {
+	n, err := p.from.Read(b)
+	if err == nil || n > 0 {
+		return n, nil
+	}
+	tick := time.NewTicker(patienceQuiet / 4)
+	defer tick.Stop()
+	for began, quiet := time.Now(), time.Now(); time.Since(began) < patience && time.Since(quiet) < patienceQuiet; {
+		if p.busy() {
+			quiet = time.Now()
+		}
+		select {
+		case <-tick.C:
+		case <-p.quit:
+			return 0, err
+		}
+	}
+	return 0, err
+}
+
+func (p *patient) Close() error { return p.from.Close() }
