@@ -45,7 +45,11 @@ func arguments(v passport.Verb, raw json.RawMessage) ([]call.Param, error) {
 	for _, p := range params {
 		values[p.Name] = p.Value
 	}
-	if err := (passport.Grant{Verbs: []passport.Verb{v}}).Allows(v.Name, values); err != nil {
+	err = passport.Grant{Verbs: []passport.Verb{v}}.Allows(v.Name, values)
+	if refusal, ok := errors.AsType[*passport.Refusal](err); ok && refusal.Param != "" {
+		return nil, fmt.Errorf("%s %s", refusal.Param, refusal.Reason)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return params, nil

@@ -11,13 +11,15 @@ import (
 const (
 	patience      = 2 * time.Second
 	patienceQuiet = 100 * time.Millisecond // without a call: none is on its way to start
+	patienceTick  = 25 * time.Millisecond
 )
 
 // patient reads from a host, and holds its end back for that moment.
 type patient struct {
-	from io.ReadCloser
-	busy func() bool
-	quit <-chan struct{}
+	from  io.ReadCloser
+	busy  func() bool
+	quiet time.Duration
+	quit  <-chan struct{}
 }
 
 func (p *patient) Read(b []byte) (int, error) {
@@ -25,9 +27,9 @@ func (p *patient) Read(b []byte) (int, error) {
 	if err == nil || n > 0 {
 		return n, nil
 	}
-	tick := time.NewTicker(patienceQuiet / 4)
+	tick := time.NewTicker(patienceTick)
 	defer tick.Stop()
-	for began, quiet := time.Now(), time.Now(); time.Since(began) < patience && time.Since(quiet) < patienceQuiet; {
+	for began, quiet := time.Now(), time.Now(); time.Since(began) < patience && time.Since(quiet) < p.quiet; {
 		if p.busy() {
 			quiet = time.Now()
 		}

@@ -49,6 +49,7 @@ type Server struct {
 	sdk     *mcp.Server
 	slots   chan struct{} // calls that run
 	quit    chan struct{} // closed when Run is to return
+	quiet   time.Duration // see patient
 
 	mu    sync.Mutex // guards what is below
 	table *table
@@ -64,7 +65,7 @@ func New(cfg Config, session Session) *Server {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg, session: session, slots: make(chan struct{}, maxCalls), quit: make(chan struct{}), table: newTable()}
+	s := &Server{cfg: cfg, session: session, slots: make(chan struct{}, maxCalls), quit: make(chan struct{}), quiet: patienceQuiet, table: newTable()}
 	issuer := session.Passport().Issuer
 	s.sdk = mcp.NewServer(&mcp.Implementation{Name: "openscope", Title: "OpenScope", Version: cfg.Version}, &mcp.ServerOptions{
 		Instructions: instructions(issuer),
@@ -137,7 +138,7 @@ func (s *Server) Run(ctx context.Context, in io.ReadCloser, out io.WriteCloser) 
 		case <-ctx.Done():
 		}
 	})
-	transport := &mcp.IOTransport{Reader: &patient{from: in, busy: s.busy, quit: s.quit}, Writer: out, MaxLineLength: maxLine}
+	transport := &mcp.IOTransport{Reader: &patient{from: in, busy: s.busy, quiet: s.quiet, quit: s.quit}, Writer: out, MaxLineLength: maxLine}
 	err := s.sdk.Run(ctx, transport)
 	stop()
 	watching.Wait()
