@@ -62,7 +62,7 @@ func readClaim(path string) (seed []byte, hardLimit time.Time, err error) {
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	if !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 {
+	if !info.Mode().IsRegular() || !IsPrivate(info) {
 		return nil, time.Time{}, fmt.Errorf("%s: its mode is %v, and must be 0600", path, info.Mode())
 	}
 	text, err := os.ReadFile(path)
@@ -97,14 +97,6 @@ func writeClaim(path string, hardLimit time.Time, seed []byte) error {
 		return err
 	}
 	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // dropOldClaims removes what no session needs any more; it is tidiness only.

@@ -16,12 +16,15 @@ func Foreign(w io.Writer) io.Writer {
 }
 
 // Flush writes what a [Cleaner] among the writers still holds back.
-func Flush(writers ...io.Writer) {
+func Flush(writers ...io.Writer) error {
 	for _, w := range writers {
 		if c, ok := w.(*Cleaner); ok {
-			_ = c.Flush() // its Write has reported a terminal that is gone
+			if err := c.Flush(); err != nil {
+				return err
+			}
 		}
 	}
+	return nil
 }
 
 // outputLine is one piece of a verb's output under --json.

@@ -2,7 +2,13 @@ package main
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
 
 	"openscope/client"
 	"openscope/passport"
@@ -10,8 +16,24 @@ import (
 	"openscope/wire/term"
 )
 
+func callCommand(o *options) *term.Command {
+	var opts callOptions
+	return &term.Command{
+		Name: "call", Short: "make one call", Args: "VERB [name=value ...]",
+		Flags: func(fs *flag.FlagSet) {
+			o.define(fs)
+			fs.BoolVar(&opts.raw, "raw", false, "where the output does not go to a terminal, write its bytes as they come: else what a terminal acts on is made visible")
+		},
+		MinArgs: 1, MaxArgs: -1,
+		Run: func(ctx context.Context, env *term.Env, args []string) error { return o.call(ctx, env, args, opts) },
+		Long: `The verb's stdout goes to stdout and its stderr to stderr. A parameter that the
+passport pins may be left out. Ctrl-C, and a reader that goes away, cancel the
+remote work.`,
+	}
+}
+
 // call is the call command.
-func (o *options) call(ctx context.Context, env *term.Env, args []string) error {
+func (o *options) call(ctx context.Context, env *term.Env, args []string, opts callOptions) error {
 	params, err := readParams(args[1:])
 	if err != nil {
 		return err
@@ -22,7 +44,13 @@ func (o *options) call(ctx context.Context, env *term.Env, args []string) error 
 	}
 	defer s.Close()
 	params = client.Fill(client.Alternatives(s.Passport(), args[0]), params)
-	return runCall(ctx, env, s, args[0], params)
+	return runCall(ctx, env, s, args[0], params, opts)
+}
+
+// callOptions are how a call's output is shown.
+type callOptions struct {
+	raw   bool
+	meter *atomic.Pointer[meter] // where it can be found while the call runs; may be nil
 }
 
 func readParams(words []string) ([]call.Param, error) {
@@ -39,22 +67,50 @@ func readParams(words []string) ([]call.Param, error) {
 
 // runCall makes one call, streams its output, and turns its end into an error
 // with the exit code of the contract.
-func runCall(ctx context.Context, env *term.Env, s *client.Session, verb string, params []call.Param) error {
-	stdout, stderr := term.Foreign(env.Stdout), term.Foreign(env.Stderr)
+func runCall(ctx context.Context, env *term.Env, s *client.Session, verb string, params []call.Param, opts callOptions) error {
+	reading, stop := whileRead(ctx, env.Stdout)
+	defer stop()
+	m := newMeter(env, s.Remaining)
+	if opts.meter != nil {
+		opts.meter.Store(m)
+		defer opts.meter.Store(nil)
+	}
+	var showing sync.WaitGroup
+	shown, done := context.WithCancel(ctx)
+	showing.Go(func() { m.run(shown) })
+	stdout, stderr := foreign(env.Stdout, opts.raw), foreign(env.Stderr, opts.raw)
 	if env.JSON {
 		stdout, stderr = term.JSONStream(env.Stdout, "stdout"), term.JSONStream(env.Stdout, "stderr")
 	}
-	r, err := s.Call(ctx, verb, params, stdout, stderr)
-	term.Flush(stdout, stderr)
+	r, err := s.Call(reading, verb, params,
+		m.stream(stdout, term.IsTerminal(env.Stdout)), m.stream(stderr, term.IsTerminal(env.Stderr)))
+	done()
+	showing.Wait()
+	if flushed := term.Flush(stdout, stderr); err == nil && flushed != nil {
+		err = fmt.Errorf("%w: %w", client.ErrOutput, flushed)
+	}
+	if reading.Err() != nil && ctx.Err() == nil {
+		err = fmt.Errorf("%w: %w", client.ErrOutput, context.Cause(reading))
+	}
 	if err != nil {
 		return callError(ctx, err)
 	}
+	ended := resultError(s.Passport(), verb, r)
 	if env.JSON {
-		if err := term.WriteJSON(env.Stdout, newResult(r)); err != nil {
-			return err
+		if err := term.WriteJSON(env.Stdout, newResult(verb, r, term.CodeOf(ended))); err != nil {
+			return callError(ctx, fmt.Errorf("%w: %w", client.ErrOutput, err))
 		}
 	}
-	return resultError(s.Passport(), verb, r)
+	return ended
+}
+
+// foreign is where a stream of output goes: cleaned, unless its bytes are asked
+// for and no terminal would act on them.
+func foreign(w io.Writer, raw bool) io.Writer {
+	if raw && !term.IsTerminal(w) {
+		return w
+	}
+	return term.NewCleaner(w)
 }
 
 // callError is why nothing was sent, or nothing more is read.
@@ -75,19 +131,24 @@ func callError(ctx context.Context, err error) error {
 
 // result is the last line of call --json.
 type result struct {
-	Call        string `json:"call"`
-	Cause       string `json:"cause"`
-	Status      int    `json:"status"`
-	Reason      string `json:"reason,omitempty"`
-	StdoutBytes uint64 `json:"stdout_bytes"`
-	StderrBytes uint64 `json:"stderr_bytes"`
-	Complete    bool   `json:"complete"`
+	Verb         string `json:"verb"`
+	Call         string `json:"call"`
+	Cause        string `json:"cause"`
+	Status       int    `json:"status"`
+	ExitCode     int    `json:"exit_code"` // of this program
+	Reason       string `json:"reason,omitempty"`
+	StdoutBytes  uint64 `json:"stdout_bytes"`
+	StdoutSHA256 string `json:"stdout_sha256"`
+	StderrBytes  uint64 `json:"stderr_bytes"`
+	StderrSHA256 string `json:"stderr_sha256"`
+	Complete     bool   `json:"complete"`
 }
 
-func newResult(r client.Result) result {
+func newResult(verb string, r client.Result, code term.Code) result {
 	return result{
-		Call: r.ID.String(), Cause: r.Cause.String(), Status: r.Status, Reason: r.Reason,
-		StdoutBytes: r.Stdout.Bytes, StderrBytes: r.Stderr.Bytes, Complete: r.Complete,
+		Verb: verb, Call: r.ID.String(), Cause: r.Cause.String(), Status: r.Status, ExitCode: int(code), Reason: r.Reason,
+		StdoutBytes: r.Stdout.Bytes, StdoutSHA256: hex.EncodeToString(r.Stdout.SHA256[:]),
+		StderrBytes: r.Stderr.Bytes, StderrSHA256: hex.EncodeToString(r.Stderr.SHA256[:]), Complete: r.Complete,
 	}
 }
 

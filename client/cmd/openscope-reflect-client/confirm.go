@@ -92,6 +92,17 @@ func (o *options) ask(env *term.Env, known *client.KnownDaemons, h handle.Handle
 	return nil
 }
 
+// nameOf is the name that the session's daemon was given; empty where it was
+// given none.
+func (o *options) nameOf(s *client.Session) string {
+	known, err := client.OpenKnownDaemons(o.knownDaemons)
+	if err != nil {
+		return "" // it is for the prompt only
+	}
+	name, _ := known.Name(s.Passport().Daemon)
+	return name
+}
+
 func readLine(r *bufio.Reader) (string, error) {
 	line, err := r.ReadString('\n')
 	line = strings.TrimSpace(line)

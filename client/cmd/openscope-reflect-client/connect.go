@@ -30,12 +30,13 @@ func (o *options) connect(ctx context.Context, env *term.Env) (*client.Session, 
 func (o *options) connectAsking(ctx context.Context, env *term.Env, answers *bufio.Reader) (*client.Session, error) {
 	s, _, err := o.connectWith(ctx, env, answers, func(*passport.Passport) {
 		fmt.Fprintln(env.Stderr, "the issuer has changed the session; see: verbs")
-	})
+	}, func(text string) { fmt.Fprintln(env.Stderr, text) })
 	return s, err
 }
 
-// connectWith is connectAsking for a command that acts on a new passport itself.
-func (o *options) connectWith(ctx context.Context, env *term.Env, answers *bufio.Reader, changed func(*passport.Passport)) (s *client.Session, bearer bool, err error) {
+// connectWith is connectAsking for a command that acts on a new passport, and
+// shows what the daemon tells, itself.
+func (o *options) connectWith(ctx context.Context, env *term.Env, answers *bufio.Reader, changed func(*passport.Passport), tell func(string)) (s *client.Session, bearer bool, err error) {
 	h, err := o.readHandle(env)
 	if err != nil {
 		return nil, false, err
@@ -53,9 +54,9 @@ func (o *options) connectWith(ctx context.Context, env *term.Env, answers *bufio
 		return nil, false, err
 	}
 	cfg.OnNotice = func(s *client.Session, n call.Notice) {
-		fmt.Fprintf(env.Stderr, "%s\n", n.Text)
+		tell(n.Text)
 		if n.Kind == call.NoticePending && !h.Sealed {
-			fmt.Fprintf(env.Stderr, "tell the issuer these words: %s\n", strings.Join(s.Words(), " "))
+			tell("tell the issuer these words: " + strings.Join(s.Words(), " "))
 		}
 	}
 	cfg.OnPassport = changed

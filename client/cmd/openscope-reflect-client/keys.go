@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"openscope/client"
 	"openscope/wire/handle"
 	"openscope/wire/term"
 )
@@ -96,7 +97,7 @@ func (o *options) readIdentity() (*handle.RecipientIdentity, error) {
 	if err != nil {
 		return nil, term.Errorf(term.Config, "%w", err)
 	}
-	if info.Mode().Perm()&0o077 != 0 {
+	if !client.IsPrivate(info) {
 		return nil, term.Errorf(term.Config, "%s: mode %04o lets others read your key", o.identity, info.Mode().Perm()).
 			WithHint("run: chmod 600 " + o.identity)
 	}

@@ -57,18 +57,6 @@ func fromEnvironment(getenv func(string) string) *options {
 	}
 }
 
-// configDir is the user's folder for this program.
-func configDir(getenv func(string) string) string {
-	if dir := getenv("XDG_CONFIG_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "openscope")
-	}
-	dir, err := os.UserConfigDir()
-	if err != nil {
-		return "openscope"
-	}
-	return filepath.Join(dir, "openscope")
-}
-
 func root() *term.Command {
 	o := fromEnvironment(os.Getenv)
 	return &term.Command{
@@ -80,11 +68,7 @@ issuer by another way than the handle came.`,
 		Run: o.prompt, Interactive: true,
 		Subcommands: []*term.Command{
 			{Name: "verbs", Short: "list what may be called", Flags: o.define, Run: o.verbs},
-			{
-				Name: "call", Short: "make one call", Args: "VERB [name=value ...]", Flags: o.define,
-				MinArgs: 1, MaxArgs: -1, Run: o.call,
-				Long: "The verb's stdout goes to stdout and its stderr to stderr. Ctrl-C cancels the remote work.",
-			},
+			callCommand(o),
 			narrowCommand(o),
 			requestCommand(o),
 			mcpCommand(o),

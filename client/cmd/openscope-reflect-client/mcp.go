@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"log/slog"
 	"sync/atomic"
@@ -51,7 +52,7 @@ func (o *options) mcp(ctx context.Context, env *term.Env, verbs []string) error 
 			s.Changed()
 		}
 	}
-	session, bearer, err := o.connectWith(ctx, env, nil, changed)
+	session, bearer, err := o.connectWith(ctx, env, nil, changed, func(text string) { fmt.Fprintln(env.Stderr, text) })
 	if err != nil {
 		return err
 	}

@@ -5,17 +5,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"openscope/client"
+	"openscope/passport"
+	"openscope/wire/call"
 	"openscope/wire/term"
 )
 
 // prompt is the command without a name: connect, list, and call what is typed
-// until Ctrl-D. Ctrl-C cancels the running call, and at the prompt does nothing.
-func (o *options) prompt(ctx context.Context, env *term.Env, words []string) error {
+// until Ctrl-D. Ctrl-C cancels the running call, and at the prompt empties the
+// line.
+func (o *options) prompt(ctx context.Context, env *term.Env, _ []string) error {
 	if o.passport == "-" {
 		return term.Errorf(term.Usage, "the prompt reads standard input, so the handle cannot come from there").
 			WithHint("give the handle as @file")
@@ -29,32 +36,111 @@ func (o *options) prompt(ctx context.Context, env *term.Env, words []string) err
 	if term.IsTerminal(env.Stdin) {
 		answers = input
 	}
-	s, err := o.connectInterruptibly(ctx, env, answers, interrupts)
+	sh := &shell{env: env, interrupts: interrupts, input: input}
+	if err := sh.connect(ctx, o, answers); err != nil {
+		return err
+	}
+	defer sh.session.Close()
+	sh.open(stateDir(os.Getenv))
+	if err := printVerbs(env, sh.session); err != nil {
+		return err
+	}
+	fmt.Fprintln(env.Stderr, "\ntype a verb and its parameters, or help")
+	return sh.converse(ctx)
+}
+
+// shell is the prompt of one session. Its jobs and its reader of lines are the
+// only goroutines; converse ends them.
+type shell struct {
+	env        *term.Env
+	session    *client.Session
+	daemon     string // the name it was given; may be empty
+	interrupts chan os.Signal
+	input      *bufio.Reader
+
+	console *console  // nil: lines come from a file or a pipe
+	screen  io.Writer // where what is not output goes
+	jobs    jobs
+	meter   atomic.Pointer[meter] // of the call in the foreground
+	warned  bool                  // that leaving ends the jobs
+}
+
+// connect reaches the session; an interrupt gives up.
+func (sh *shell) connect(ctx context.Context, o *options, answers *bufio.Reader) error {
+	ctx, stop := sh.untilInterrupt(ctx)
+	defer stop()
+	var err error
+	sh.session, _, err = o.connectWith(ctx, sh.env, answers, func(p *passport.Passport) {
+		sh.say("the issuer has changed the session; see: verbs")
+	}, sh.notice)
 	if err != nil {
 		return err
 	}
-	defer s.Close()
-	if err := printVerbs(env, s); err != nil {
-		return err
-	}
-	fmt.Fprintln(env.Stderr, "\ntype a verb and its parameters, verbs, help or quit")
-	return converse(ctx, env, s, input, interrupts)
+	sh.daemon = o.nameOf(sh.session)
+	return nil
 }
 
-func (o *options) connectInterruptibly(ctx context.Context, env *term.Env, answers *bufio.Reader, interrupts <-chan os.Signal) (*client.Session, error) {
-	ctx, stop := untilInterrupt(ctx, interrupts)
-	defer stop()
-	return o.connectAsking(ctx, env, answers)
+// open makes the terminal ready, where there is one.
+func (sh *shell) open(stateDir string) {
+	verbs := func(line string, pos int) (string, int, []string) {
+		return complete(sh.session.Passport().Grant.Verbs, line, pos)
+	}
+	sh.screen = sh.env.Stderr
+	sh.console = newConsole(sh.env, sh.input, openHistory(filepath.Join(stateDir, "history")), verbs)
+	if sh.console != nil {
+		sh.console.prompt = sh.prompt
+		sh.screen = aboveMeter{sh}
+	}
+}
+
+// aboveMeter writes to the console, and first takes away the line of a call that
+// runs in the foreground.
+type aboveMeter struct{ sh *shell }
+
+func (a aboveMeter) Write(p []byte) (int, error) {
+	if m := a.sh.meter.Load(); m != nil {
+		m.clear()
+	}
+	return a.sh.console.Write(p)
+}
+
+// say tells of what comes unasked.
+func (sh *shell) say(text string) {
+	to := sh.screen
+	if to == nil {
+		to = sh.env.Stderr
+	}
+	fmt.Fprintln(to, term.Clean(text))
+}
+
+func (sh *shell) notice(text string) { sh.say(text) }
+
+// prompt is the text before the line: whose daemon, and how long the session
+// still lasts.
+func (sh *shell) prompt() string {
+	name := sh.daemon
+	if name != "" {
+		name += " "
+	}
+	return name + countdown(sh.session.Remaining()) + "> "
+}
+
+// countdown is a time left: minutes, and towards the end seconds.
+func countdown(left time.Duration) string {
+	if left > 2*time.Minute {
+		return fmt.Sprintf("%dm", left/time.Minute)
+	}
+	return fmt.Sprintf("%ds", (left+time.Second-1)/time.Second)
 }
 
 // untilInterrupt is a context that the next interrupt ends.
-func untilInterrupt(ctx context.Context, interrupts <-chan os.Signal) (context.Context, func()) {
+func (sh *shell) untilInterrupt(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		select {
-		case <-interrupts:
+		case <-sh.interrupts:
 			cancel()
 		case <-ctx.Done():
 		}
@@ -62,45 +148,109 @@ func untilInterrupt(ctx context.Context, interrupts <-chan os.Signal) (context.C
 	return ctx, func() { cancel(); <-done }
 }
 
+// typed is a line, or why there is none.
+type typed struct {
+	line string
+	err  error
+}
+
 // converse reads lines until the input or the session ends.
-func converse(ctx context.Context, env *term.Env, s *client.Session, input *bufio.Reader, interrupts chan os.Signal) error {
-	lines := make(chan string)
-	left := make(chan struct{})
-	defer close(left)
-	go func() {
-		defer close(lines)
-		for {
-			line, err := readLine(input)
-			if err != nil {
-				return
-			}
-			select {
-			case lines <- line:
-			case <-left:
-				return
-			}
-		}
-	}()
+func (sh *shell) converse(ctx context.Context) error {
+	ctx, leave := context.WithCancel(ctx)
+	defer sh.jobs.wait()
+	defer leave()
+	if sh.console != nil {
+		defer sh.console.leave()
+		go sh.console.countDown(ctx)
+	}
+	next, lines := make(chan struct{}), make(chan typed)
+	go sh.read(ctx, next, lines)
 	for {
-		fmt.Fprint(env.Stderr, "> ")
 		select {
-		case line, more := <-lines:
-			if !more {
-				fmt.Fprintln(env.Stderr)
-				return nil
-			}
-			if quit := runLine(ctx, env, s, line, interrupts); quit {
-				return nil
-			}
-		case <-interrupts:
-			fmt.Fprintln(env.Stderr)
+		case next <- struct{}{}:
 		case <-ctx.Done():
 			return nil
-		case <-s.Done():
-			fmt.Fprintln(env.Stderr)
-			return sessionError(s)
+		}
+		line, err := sh.await(ctx, lines)
+		if err != nil || line == nil {
+			return err
+		}
+		if quit := sh.run(ctx, *line); quit && sh.mayLeave() {
+			return nil
 		}
 	}
+}
+
+// read reads a line for each that is asked for. A read that waits for a person
+// is left behind: the process ends soon after.
+func (sh *shell) read(ctx context.Context, next <-chan struct{}, lines chan<- typed) {
+	for {
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return
+		}
+		var t typed
+		if sh.console != nil {
+			t.line, t.err = sh.console.readLine()
+		} else {
+			fmt.Fprint(sh.env.Stderr, "> ")
+			t.line, t.err = readLine(sh.input)
+		}
+		select {
+		case lines <- t:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// await is the next line; nil where there is none to come. The end of the
+// session is an error.
+func (sh *shell) await(ctx context.Context, lines <-chan typed) (*string, error) {
+	for {
+		select {
+		case t := <-lines:
+			switch {
+			case t.err == nil:
+				return &t.line, nil
+			case !sh.mayLeave():
+				return new(string), nil
+			case sh.console == nil:
+				fmt.Fprintln(sh.env.Stderr)
+			}
+			return nil, nil
+		case <-sh.interrupts:
+			if sh.console == nil {
+				fmt.Fprintln(sh.env.Stderr)
+			}
+		case <-ctx.Done():
+			return nil, nil
+		case <-sh.session.Done():
+			if sh.console != nil {
+				sh.console.leave()
+			} else {
+				fmt.Fprintln(sh.env.Stderr)
+			}
+			return nil, sessionError(sh.session)
+		}
+	}
+}
+
+// mayLeave asks once more where leaving ends something. Lines from a pipe are
+// over when they are over: what runs is waited for.
+func (sh *shell) mayLeave() bool {
+	n := sh.jobs.count()
+	if n == 0 || sh.warned {
+		return true
+	}
+	if sh.console == nil {
+		sh.jobs.wait()
+		return true
+	}
+	sh.warned = true
+	sh.say(fmt.Sprintf("%d of your calls run; once more, and they are cancelled", n))
+	return false
 }
 
 func sessionError(s *client.Session) error {
@@ -110,68 +260,80 @@ func sessionError(s *client.Session) error {
 	return term.Errorf(term.Unreachable, "%w", s.Err()).WithHint("connect again with the same handle")
 }
 
-// runLine does what one line says; errors are shown and the prompt goes on.
-func runLine(ctx context.Context, env *term.Env, s *client.Session, line string, interrupts <-chan os.Signal) (quit bool) {
-	words, err := splitLine(line)
+const promptHelp = `VERB [name=value ...]    make a call; a value with spaces goes in double quotes
+VERB [name=value ...] &  make it while you go on
+jobs                     list the calls that run
+cancel N                 cancel one of them
+verbs                    list what may be called
+help VERB                say all about one verb
+quit                     leave (or Ctrl-D)
+Tab completes. Ctrl-C cancels the call in the foreground.`
+
+// run does what one line says; errors are shown and the prompt goes on.
+func (sh *shell) run(ctx context.Context, line string) (quit bool) {
+	words, behind, err := splitCall(line)
 	if err == nil && len(words) > 0 {
-		switch words[0] {
-		case "quit", "exit":
-			return true
-		case "help":
-			fmt.Fprintln(env.Stderr, "VERB [name=value ...]  make a call; a value with spaces goes in double quotes\nverbs                  list what may be called\nquit                   leave (or Ctrl-D)")
-		case "verbs":
-			err = printVerbs(env, s)
-		default:
-			err = callLine(ctx, env, s, words, interrupts)
-		}
+		quit, err = sh.command(ctx, words, behind)
 	}
 	if err != nil {
-		fmt.Fprintln(env.Stderr, term.Clean(err.Error()))
+		sh.say(err.Error())
 	}
-	return false
+	sh.warned = sh.warned && quit
+	return quit
 }
 
-func callLine(ctx context.Context, env *term.Env, s *client.Session, words []string, interrupts <-chan os.Signal) error {
+func (sh *shell) command(ctx context.Context, words []string, behind bool) (quit bool, err error) {
+	switch word, rest := words[0], words[1:]; {
+	case (word == "quit" || word == "exit") && len(rest) == 0:
+		return true, nil
+	case word == "help" && len(rest) == 0:
+		fmt.Fprintln(sh.screen, promptHelp)
+	case word == "help" && len(rest) == 1:
+		return false, sh.help(rest[0])
+	case word == "verbs" && len(rest) == 0:
+		return false, printVerbs(sh.env, sh.session)
+	case word == "jobs" && len(rest) == 0:
+		sh.jobs.print(sh.screen)
+	case word == "cancel" && len(rest) == 1:
+		return false, sh.jobs.cancel(rest[0])
+	case word == "kill" && len(rest) == 1:
+		return false, sh.jobs.cancel(strings.TrimPrefix(rest[0], "%"))
+	default:
+		return false, sh.call(ctx, words, behind)
+	}
+	return false, nil
+}
+
+// call makes a call, in the foreground or behind the prompt.
+func (sh *shell) call(ctx context.Context, words []string, behind bool) error {
 	params, err := readParams(words[1:])
 	if err != nil {
 		return err
 	}
-	ctx, stop := untilInterrupt(ctx, interrupts)
+	params = client.Fill(client.Alternatives(sh.session.Passport(), words[0]), params)
+	if behind {
+		return sh.jobs.start(ctx, sh.screen, strings.Join(words, " "), func(ctx context.Context, j *job) error {
+			return sh.behind(ctx, j, words[0], params)
+		})
+	}
+	ctx, stop := sh.untilInterrupt(ctx)
 	defer stop()
-	return runCall(ctx, env, s, words[0], params)
+	return runCall(ctx, sh.env, sh.session, words[0], params, callOptions{meter: &sh.meter})
 }
 
-// splitLine cuts a line at spaces; double quotes keep them, and a backslash
-// takes what follows it as it is.
-func splitLine(line string) ([]string, error) {
-	var words []string
-	var word strings.Builder
-	begun, quoted, escaped := false, false, false
-	for _, r := range line {
-		switch {
-		case escaped:
-			word.WriteRune(r)
-			escaped = false
-		case r == '\\':
-			begun, escaped = true, true
-		case r == '"':
-			begun, quoted = true, !quoted
-		case (r == ' ' || r == '\t') && !quoted:
-			if begun {
-				words = append(words, word.String())
-				word.Reset()
-			}
-			begun = false
-		default:
-			word.WriteRune(r)
-			begun = true
-		}
+// behind runs a call whose output goes above the line that is being typed, or,
+// where that is a file or a pipe, to standard output.
+func (sh *shell) behind(ctx context.Context, j *job, verb string, params []call.Param) error {
+	to := sh.screen
+	if sh.console == nil || !term.IsTerminal(sh.env.Stdout) {
+		to = sh.env.Stdout
 	}
-	if quoted || escaped {
-		return nil, errors.New("a quote is not closed")
+	stdout, stderr := &numbered{to: to, job: j}, &numbered{to: sh.screen, job: j}
+	r, err := sh.session.Do(ctx, client.Asked{Verb: verb, Params: params, Stdout: stdout, Stderr: stderr})
+	stdout.flush()
+	stderr.flush()
+	if err != nil {
+		return callError(ctx, err)
 	}
-	if begun {
-		words = append(words, word.String())
-	}
-	return words, nil
+	return resultError(sh.session.Passport(), verb, r)
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"openscope/client"
@@ -18,6 +19,8 @@ type listing struct {
 	Issuer     string    `json:"issuer"`
 	Expires    time.Time `json:"expires"`
 	RemainingS float64   `json:"remaining_s"`
+	MaxCalls   uint32    `json:"max_calls,omitempty"`  // in the whole session
+	MaxOutput  uint64    `json:"max_output,omitempty"` // of each call
 	Verbs      []verb    `json:"verbs"`
 }
 
@@ -26,6 +29,9 @@ type verb struct {
 	Summary string  `json:"summary"`
 	Class   string  `json:"class"`
 	Params  []param `json:"params"`
+	// TimeoutS and MaxOutput are the verb's own; 0 is the session's.
+	TimeoutS  float64 `json:"timeout_s,omitempty"`
+	MaxOutput uint64  `json:"max_output,omitempty"`
 	// Schema is the parameters as JSON Schema, for a program that fills them in.
 	Schema passport.Schema `json:"schema"`
 }
@@ -37,6 +43,7 @@ type param struct {
 	Allowed  string `json:"allowed"`
 	Default  string `json:"default,omitempty"`
 	Required bool   `json:"required"`
+	Pinned   bool   `json:"pinned"` // it may be left out: there is one value
 }
 
 // verbs is the verbs command.
@@ -56,9 +63,11 @@ func printVerbs(env *term.Env, s *client.Session) error {
 
 func newListing(s *client.Session) listing {
 	p := s.Passport()
-	l := listing{Issuer: p.Issuer, Expires: p.Expires.UTC(), RemainingS: s.Remaining().Seconds(), Verbs: []verb{}}
+	l := listing{Issuer: p.Issuer, Expires: p.Expires.UTC(), RemainingS: s.Remaining().Seconds(), Verbs: []verb{},
+		MaxCalls: p.Grant.Limits.MaxCalls, MaxOutput: p.Grant.Limits.MaxOutput}
 	for _, v := range p.Grant.Verbs {
-		shown := verb{Name: v.Name, Summary: v.Summary, Class: string(v.Class), Params: []param{}, Schema: v.Schema()}
+		shown := verb{Name: v.Name, Summary: v.Summary, Class: string(v.Class), Params: []param{}, Schema: v.Schema(),
+			TimeoutS: v.Timeout.Seconds(), MaxOutput: v.MaxOutput}
 		for _, q := range v.Params {
 			shown.Params = append(shown.Params, newParam(q))
 		}
@@ -68,7 +77,7 @@ func newListing(s *client.Session) listing {
 }
 
 func newParam(p passport.Param) param {
-	shown := param{Name: p.Name, Type: p.Type, Summary: p.Summary, Required: p.Required, Allowed: allowed(p.Allowed)}
+	shown := param{Name: p.Name, Type: p.Type, Summary: p.Summary, Required: p.Required, Allowed: allowed(p.Allowed), Pinned: len(p.Allowed.Set) == 1}
 	if p.Default != nil {
 		shown.Default = *p.Default
 	}
@@ -89,22 +98,103 @@ func allowed(c passport.Constraint) string {
 	return "nothing"
 }
 
-// print shows the listing to a person; its text is the issuer's, and cleaned.
+// print shows the listing to a person, as a table; its text is the issuer's, and
+// cleaned.
 func (l listing) print(w io.Writer) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "shared by %s, for another %s\n", l.Issuer, time.Duration(l.RemainingS*float64(time.Second)).Round(time.Second))
+	fmt.Fprintf(&b, "shared by %s, for another %s%s\n\n", l.Issuer, time.Duration(l.RemainingS*float64(time.Second)).Round(time.Second),
+		behind(limitsOf(0, l.MaxOutput, l.MaxCalls)))
+	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "VERB\tCLASS\tLIMITS\tPARAMETERS\tWHAT IT DOES")
 	for _, v := range l.Verbs {
-		fmt.Fprintf(&b, "\n%s (%s)\n    %s\n", v.Name, v.Class, v.Summary)
-		for _, p := range v.Params {
-			fmt.Fprintf(&b, "    %s=%s", p.Name, p.Allowed)
-			switch {
-			case p.Required:
-				b.WriteString("  required")
-			case p.Default != "":
-				fmt.Fprintf(&b, "  default %s", p.Default)
-			}
-			b.WriteString("\n")
+		limits := limitsOf(v.TimeoutS, v.MaxOutput, 0)
+		if limits == "" {
+			limits = "-"
+		}
+		first := "-"
+		if len(v.Params) > 0 {
+			first = v.Params[0].line()
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", v.Name, v.Class, limits, first, v.Summary)
+		for _, p := range v.Params[min(1, len(v.Params)):] {
+			fmt.Fprintf(table, "\t\t\t%s\t\n", p.line())
 		}
 	}
+	table.Flush() // into memory
+	for line := range strings.Lines(b.String()) {
+		fmt.Fprintln(w, term.Clean(strings.TrimRight(line, " \n")))
+	}
+}
+
+// line is a parameter in a table.
+func (p param) line() string {
+	switch {
+	case p.Pinned:
+		return p.Name + "=" + p.Allowed + " (fixed)"
+	case p.Required:
+		return p.Name + "=" + p.Allowed + " (required)"
+	case p.Default != "":
+		return p.Name + "=" + p.Allowed + " (else " + p.Default + ")"
+	}
+	return p.Name + "=" + p.Allowed
+}
+
+// limitsOf are limits in words; empty where there is none.
+func limitsOf(timeoutS float64, output uint64, calls uint32) string {
+	var all []string
+	if timeoutS > 0 {
+		all = append(all, time.Duration(timeoutS*float64(time.Second)).String())
+	}
+	if output > 0 {
+		all = append(all, size(output))
+	}
+	if calls > 0 {
+		all = append(all, fmt.Sprintf("%d calls", calls))
+	}
+	return strings.Join(all, ", ")
+}
+
+// behind puts a comma before what there is.
+func behind(text string) string {
+	if text == "" {
+		return ""
+	}
+	return ", " + text
+}
+
+// help says all about one verb.
+func (sh *shell) help(name string) error {
+	found := false
+	for _, v := range newListing(sh.session).Verbs {
+		if v.Name != name {
+			continue
+		}
+		found = true
+		v.help(sh.screen)
+	}
+	if !found {
+		return fmt.Errorf("%s was not shared with you; see: verbs", name)
+	}
+	return nil
+}
+
+func (v verb) help(w io.Writer) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s (%s)\n  %s\n", v.Name, v.Class, v.Summary)
+	if limits := limitsOf(v.TimeoutS, v.MaxOutput, 0); limits != "" {
+		fmt.Fprintf(&b, "  limits: %s\n", limits)
+	}
+	example := v.Name
+	for _, p := range v.Params {
+		fmt.Fprintf(&b, "  %s  %s", p.line(), p.Type)
+		if p.Summary != "" {
+			fmt.Fprintf(&b, ": %s", p.Summary)
+		}
+		b.WriteString("\n")
+		if p.Required && !p.Pinned {
+			example += " " + p.Name + "=..."
+		}
+	}
+	fmt.Fprintf(&b, "  call it: %s\n", example)
 	fmt.Fprint(w, term.Clean(b.String()))
 }
