@@ -55,6 +55,7 @@ func keepable(line string) bool {
 
 // Add, Len and At are x/term's.
 func (h *history) Add(line string) {
+	line = strings.TrimRight(line, " ") // completion leaves one
 	if !keepable(line) || len(h.lines) > 0 && h.lines[len(h.lines)-1] == line {
 		return
 	}
