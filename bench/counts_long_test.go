@@ -8,4 +8,5 @@ const (
 	revokes     = 1_000
 	lifetimes   = 300
 	daemonKills = 200
+	callEvery   = 1
 )

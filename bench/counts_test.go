@@ -14,4 +14,7 @@ const (
 	lifetimes = 30
 	// daemonKills is how often a daemon is killed in the middle of a session.
 	daemonKills = 6
+	// callEvery is which of the sayings of TestACallIsJudgedTheSameHoweverItIsSaid
+	// the call command gets: each costs a process and a handshake.
+	callEvery = 10
 )

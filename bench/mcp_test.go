@@ -348,3 +348,33 @@ func TestTheInspectorListsAndCalls(t *testing.T) {
 	}
 	inspector(5, "--method", "tools/call", "--tool-name", "test.echo", "--tool-arg", "text=other")
 }
+
+// pipes starts a program with its input and its output, both kinds as one, at
+// hand; it is gone with the test.
+func pipes(t *testing.T, cmd *exec.Cmd) (io.Writer, *bufio.Reader) {
+	t.Helper()
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdout, cmd.Stderr = w, w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	t.Cleanup(func() {
+		_ = in.Close()
+		late := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
+		defer late.Stop()
+		_ = cmd.Wait()
+		r.Close()
+	})
+	return in, bufio.NewReaderSize(r, 1<<20)
+}
+
+// chmodPrivate makes a key's file its owner's alone.
+func chmodPrivate(path string) error { return os.Chmod(path, 0o600) }
