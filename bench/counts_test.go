@@ -17,4 +17,6 @@ const (
 	// callEvery is which of the sayings of TestACallIsJudgedTheSameHoweverItIsSaid
 	// the call command gets: each costs a process and a handshake.
 	callEvery = 10
+	// streamed is how many bytes go through one call.
+	streamed = 64 << 20
 )

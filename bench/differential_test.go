@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"os/user"
 	"regexp"
 	"slices"
@@ -110,10 +111,7 @@ func TestACallIsJudgedTheSameHoweverItIsSaid(t *testing.T) {
 	if err := w.daemon.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	w.write("vendor.key", w.vendor.Text()+"\n")
-	if err := chmodPrivate(w.path("vendor.key")); err != nil {
-		t.Fatal(err)
-	}
+	w.writeKey()
 	cases := sayings()
 	if len(cases) < 400 {
 		t.Fatalf("only %d cases", len(cases))
@@ -179,6 +177,16 @@ func typedShare(w *world) handle.Handle {
 	return h
 }
 
+// writeKey makes the vendor's key a file, for the program.
+func (w *world) writeKey() {
+	w.t.Helper()
+	w.write("vendor.key", w.vendor.Text()+"\n")
+	if err := os.Chmod(w.path("vendor.key"), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// clientEnv is the environment of a recipient's program with the handle.
 func (w *world) clientEnv(h handle.Handle) []string {
 	return []string{
 		"OPENSCOPE_IDENTITY=" + w.path("vendor.key"), "OPENSCOPE_KNOWN_DAEMONS=" + w.path("known"),

@@ -1311,7 +1311,7 @@ func (w *relayWorld) narrow(window uint64) {
 }
 
 // endsWithin holds that the daemon gives a leg up within some time, and not at once.
-func endsWithin(t *testing.T, word string, far *quic.Stream, from, to time.Duration) {
+func endsWithin(t testing.TB, word string, far *quic.Stream, from, to time.Duration) {
 	began := time.Now()
 	select {
 	case <-far.Context().Done():

@@ -351,7 +351,7 @@ func TestTheInspectorListsAndCalls(t *testing.T) {
 
 // pipes starts a program with its input and its output, both kinds as one, at
 // hand; it is gone with the test.
-func pipes(t *testing.T, cmd *exec.Cmd) (io.Writer, *bufio.Reader) {
+func pipes(t testing.TB, cmd *exec.Cmd) (io.Writer, *bufio.Reader) {
 	t.Helper()
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -375,6 +375,3 @@ func pipes(t *testing.T, cmd *exec.Cmd) (io.Writer, *bufio.Reader) {
 	})
 	return in, bufio.NewReaderSize(r, 1<<20)
 }
-
-// chmodPrivate makes a key's file its owner's alone.
-func chmodPrivate(path string) error { return os.Chmod(path, 0o600) }

@@ -52,7 +52,7 @@ func command(env []string, program string, args ...string) *exec.Cmd {
 }
 
 // run runs a program to its end.
-func run(t *testing.T, env []string, program string, args ...string) (stdout, stderr string, code int) {
+func run(t testing.TB, env []string, program string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	cmd := command(env, program, args...)
 	var out, errs bytes.Buffer

@@ -29,7 +29,7 @@ import (
 // world is a relay, a daemon and what a recipient needs, in this process, on
 // real sockets, with real commands.
 type world struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string
 	relay  wire.Relay
 	daemon *daemon.Daemon
@@ -106,13 +106,13 @@ agents:
 `
 
 // newWorld starts everything; it is all gone when the test ends.
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	return newWorldOn(t, 1)
 }
 
 // newWorldOn is a world whose daemon stands on so many relays.
-func newWorldOn(t *testing.T, nodes int) *world {
+func newWorldOn(t testing.TB, nodes int) *world {
 	t.Helper()
 	w := &world{t: t, dir: protectedDir(t), clock: newSteppedClock()}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -172,7 +172,7 @@ func (w *world) write(name, text string) {
 
 // protectedDir is a temporary folder as the daemon demands its own: no parent
 // of it may be writable by others unless it is sticky, which /tmp is.
-func protectedDir(t *testing.T) string {
+func protectedDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "openscope-bench-")
 	if err != nil {
@@ -182,7 +182,7 @@ func protectedDir(t *testing.T) string {
 	return dir
 }
 
-func newTokens(t *testing.T, dir string) (*relay.TokenFile, wire.Token) {
+func newTokens(t testing.TB, dir string) (*relay.TokenFile, wire.Token) {
 	t.Helper()
 	file, err := relay.OpenTokenFile(filepath.Join(dir, "tokens"))
 	if err != nil {
@@ -195,7 +195,7 @@ func newTokens(t *testing.T, dir string) (*relay.TokenFile, wire.Token) {
 	return file, token
 }
 
-func startRelay(t *testing.T, ctx context.Context, running *sync.WaitGroup, dir string, tokens relay.Tokens, tap relay.Tap) wire.Relay {
+func startRelay(t testing.TB, ctx context.Context, running *sync.WaitGroup, dir string, tokens relay.Tokens, tap relay.Tap) wire.Relay {
 	t.Helper()
 	certificate, pin, err := relay.SelfSigned(filepath.Join(dir, "relay"), rand.Reader, time.Now())
 	if err != nil {
@@ -220,7 +220,7 @@ func startRelay(t *testing.T, ctx context.Context, running *sync.WaitGroup, dir 
 	return wire.Relay{Address: conn.LocalAddr().String(), Pin: &pin}
 }
 
-func newIdentity(t *testing.T) *handle.RecipientIdentity {
+func newIdentity(t testing.TB) *handle.RecipientIdentity {
 	t.Helper()
 	id, err := handle.NewRecipientIdentity(rand.Reader)
 	if err != nil {
@@ -300,7 +300,7 @@ func (w *world) marks() int {
 }
 
 // until polls what cannot be waited for, and fails after the given time.
-func until(t *testing.T, within time.Duration, what string, met func() bool) time.Duration {
+func until(t testing.TB, within time.Duration, what string, met func() bool) time.Duration {
 	t.Helper()
 	began := time.Now()
 	tick := time.NewTicker(5 * time.Millisecond)

@@ -137,12 +137,14 @@ func (c *core) chosenTTL(asked, granted time.Duration) (time.Duration, error) {
 	return asked, nil
 }
 
-// chosenLimits are the asked ones inside the granted ones.
+// chosenLimits are the asked ones inside the granted ones. A grant that names its
+// own limit of a call's output has the last word about it, also above the
+// default; the session's total is then at least one such call.
 func chosenLimits(req control.OpenRequest, d policy.Delegation) (session.Limits, error) {
 	l := session.DefaultLimits()
 	l.Calls = d.MaxCalls
 	if d.MaxOutput > 0 {
-		l.CallOutput = min(l.CallOutput, d.MaxOutput)
+		l.CallOutput, l.Output = d.MaxOutput, max(l.Output, d.MaxOutput)
 	}
 	if req.MaxCalls > 0 {
 		if d.MaxCalls > 0 && req.MaxCalls > d.MaxCalls {
