@@ -134,7 +134,7 @@ func (w *world) standing(situation string) *revoking {
 }
 
 // pidsOf are the processes with this command line, and the shims above them.
-func pidsOf(t *testing.T, work string) []int {
+func pidsOf(t testing.TB, work string) []int {
 	t.Helper()
 	out, err := exec.Command("pgrep", "-f", work).Output()
 	var pids []int
