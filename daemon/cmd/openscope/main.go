@@ -48,6 +48,7 @@ func root(getenv func(string) string) *term.Command {
 			devCommand(),
 			{Name: "status", Short: "is the daemon up, and does it reach its relays", Run: p.status},
 			{Name: "fingerprint", Short: "print this daemon's fingerprint, for recipients to compare", Run: p.fingerprint},
+			doctorCommand(p),
 			verbsCommand(p),
 			callCommand(p),
 			shareCommand(p),

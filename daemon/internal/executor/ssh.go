@@ -202,8 +202,12 @@ func isAccountName(name string) bool {
 	return isPlain(name) && !strings.ContainsAny(name, "/:,%")
 }
 
-// connect dials and shakes hands. The client is nil exactly when err is not.
+// connect dials and logs in. The client is nil exactly when err is not.
 func (s *SSH) connect(ctx context.Context, t sshTarget, signer ssh.Signer) (*ssh.Client, error) {
+	return s.handshake(ctx, t, []ssh.AuthMethod{ssh.PublicKeys(signer)}, ssh.FixedHostKey(t.hostKey))
+}
+
+func (s *SSH) handshake(ctx context.Context, t sshTarget, auth []ssh.AuthMethod, pinned ssh.HostKeyCallback) (*ssh.Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTime)
 	defer cancel()
 	conn, err := s.dial(ctx, "tcp", t.address)
@@ -221,8 +225,8 @@ func (s *SSH) connect(ctx context.Context, t sshTarget, signer ssh.Signer) (*ssh
 			MACs:         algorithms.MACs,
 		},
 		User:              t.User,
-		Auth:              []ssh.AuthMethod{ssh.PublicKeys(signer)},
-		HostKeyCallback:   ssh.FixedHostKey(t.hostKey),
+		Auth:              auth,
+		HostKeyCallback:   pinned,
 		HostKeyAlgorithms: hostKeyAlgorithms(t.hostKey),
 		ClientVersion:     "SSH-2.0-openscope",
 	})

@@ -230,6 +230,9 @@ func (p *Policy) MayAct(name string, who Who) bool {
 		slices.ContainsFunc(a.groups, func(g string) bool { return slices.Contains(who.Groups, g) })
 }
 
+// Agents are the names of all agents, sorted.
+func (p *Policy) Agents() []string { return sortedKeys(p.agents) }
+
 // MayActAtAll reports whether there is an agent that the user may act as.
 func (p *Policy) MayActAtAll(who Who) bool {
 	return slices.ContainsFunc(sortedKeys(p.agents), func(name string) bool { return p.MayAct(name, who) })
