@@ -110,7 +110,25 @@ func (c *core) beginWaiting(act *action) (*waitingCall, error) {
 		return nil, fmt.Errorf("naming a waiting call: %s is there already", name)
 	}
 	c.waiting[name] = w
+	info := c.waitingInfo(w)
+	c.feed.publish(act.session.ID, control.Event{Time: w.since, Kind: control.EventWaiting, Call: info.ID, Verb: info.Verb, Params: info.Params, Waiting: &info})
 	return w, nil
+}
+
+// waitingInfo is the call as people see it.
+func (c *core) waitingInfo(w *waitingCall) control.WaitingCall {
+	return control.WaitingCall{
+		Call: w.name, ID: w.act.request.ID.String(), Verb: w.act.verb.Name, Params: paramsOf(w.act), Line: w.line,
+		Since: w.since, WithinS: c.cfg.ApproveWithin.Seconds(), Asked: w.asked,
+	}
+}
+
+func paramsOf(act *action) []control.Param {
+	params := make([]control.Param, len(act.request.Params))
+	for i, p := range act.request.Params {
+		params[i] = control.Param{Name: p.Name, Value: p.Value}
+	}
+	return params
 }
 
 // takeWaiting takes the call out of the table: whoever gets it owes the answer.
@@ -128,14 +146,9 @@ func (c *core) waitingOf(s *session.Session) []control.WaitingCall {
 	defer c.mu.Unlock()
 	var list []control.WaitingCall
 	for _, w := range c.waiting {
-		if w.act.session != s {
-			continue
+		if w.act.session == s {
+			list = append(list, c.waitingInfo(w))
 		}
-		info := control.WaitingCall{Call: w.name, Verb: w.act.verb.Name, Line: w.line, Since: w.since, Asked: w.asked}
-		for _, p := range w.act.request.Params {
-			info.Params = append(info.Params, control.Param{Name: p.Name, Value: p.Value})
-		}
-		list = append(list, info)
 	}
 	slices.SortFunc(list, func(a, b control.WaitingCall) int {
 		if order := a.Since.Compare(b.Since); order != 0 {

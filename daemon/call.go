@@ -169,6 +169,9 @@ func (c *core) logIntent(act *action) error {
 }
 
 func (c *core) logOutcome(act *action, done outcome) error {
+	if act.session != nil {
+		act.session.NoteOutcome(done.cause)
+	}
 	e := act.event("result")
 	e.Cause, e.Reason, e.Status = done.cause.String(), done.reason, &done.status
 	e.Stdout, e.Stderr = auditDigest(done.stdout), auditDigest(done.stderr)

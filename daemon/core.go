@@ -36,6 +36,7 @@ type core struct {
 	network  network
 	sessions *session.Table
 	meter    *session.Meter // of calls made from inside
+	feed     *feed
 	started  time.Time
 
 	rules  atomic.Pointer[rules]
@@ -103,6 +104,7 @@ func newCore(cfg Config) (*core, error) {
 		cfg: cfg, identity: identity, local: local,
 		clock: cfg.Clock, rand: cfg.Rand, logger: cfg.Logger,
 		sessions:    session.NewTable(),
+		feed:        newFeed(),
 		shares:      make(map[wire.RendezvousID]*share),
 		pending:     make(map[connID]*pendingHandshake),
 		connections: make(map[connID]*connection),
@@ -254,6 +256,7 @@ func (c *core) record(e audit.Event) error {
 		c.logger.Error("the log cannot be written", "error", err)
 		return fmt.Errorf("writing the log: %w", err)
 	}
+	c.feed.recorded(e, c.clock.Wall())
 	return nil
 }
 

@@ -2,21 +2,23 @@ package daemon
 
 import (
 	"context"
+	"time"
 
 	"openscope/wire/call"
 )
 
 // runningCall is a call under way, as it was decided.
 type runningCall struct {
-	act  action // a copy: the call's own is not touched while it runs
-	stop context.CancelCauseFunc
+	act   action // a copy: the call's own is not touched while it runs
+	stop  context.CancelCauseFunc
+	since time.Time
 }
 
 // underway lets a reload find the call until the returned function is called.
 // Rules that were replaced since the call was decided are asked at once, so
 // that none slips in between.
 func (c *core) underway(act *action, stop context.CancelCauseFunc) func() {
-	r := &runningCall{act: *act, stop: stop}
+	r := &runningCall{act: *act, stop: stop, since: c.clock.Wall()}
 	c.mu.Lock()
 	c.running[r] = struct{}{}
 	c.mu.Unlock()

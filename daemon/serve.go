@@ -52,7 +52,7 @@ func (c *core) TakeCall(id connID, body, signature []byte) error {
 	}
 	c.calls.Go(func() {
 		defer forget()
-		done := c.serveCall(ctx, act, newOutput(conn.sink(req.ID), s.Meter))
+		done := c.serveCall(ctx, act, newOutput(c.feed.tee(s.ID, req.ID, c.clock, conn.sink(req.ID)), s.Meter))
 		s.Ledger.End(req.ID, done.cause)
 		// A connection that is gone needs no answer; its end is noticed by
 		// whoever reads from it.

@@ -89,7 +89,7 @@ func (c *core) describe(s *session.Session) control.Share {
 		ID: s.ID, Agent: s.Issuer.Agent, Issuer: s.Issuer.User, Recipient: s.Recipient.Alias, Key: s.Recipient.Key, Parent: parentID(s),
 		Opened: s.Opened, Expires: s.Lifetime.Deadline(), RemainingS: s.Lifetime.Remaining().Seconds(),
 		Calls: int(s.Meter.Calls()), Refused: summary.Refused, LastCall: summary.LastCall,
-		From: summary.From, Note: s.Note, Error: summary.Fault,
+		From: summary.From, Note: s.Note, Error: summary.Fault, Outcomes: summary.Outcomes,
 	}
 	if s.Root().Bearer {
 		info.Recipient = "(bearer)"
@@ -103,7 +103,7 @@ func (c *core) describe(s *session.Session) control.Share {
 	if share, ok := c.shareOf(s.RID); ok {
 		info.Connections = len(c.connectionsOf(share))
 	}
-	info.Waiting = c.waitingOf(s)
+	info.Waiting, info.Running = c.waitingOf(s), c.runningOf(s)
 	info.State = state(s, info.Connections)
 	if cause, reason := s.Ended(); cause != 0 {
 		info.Cause, info.RemainingS = cause.String(), 0
@@ -117,13 +117,13 @@ func (c *core) describe(s *session.Session) control.Share {
 func state(s *session.Session, connections int) string {
 	switch {
 	case s.Live() != nil:
-		return "ended"
+		return control.StateEnded
 	case connections > 0 && !s.Claim.IsConfirmed():
-		return "unconfirmed"
+		return control.StateUnconfirmed
 	case connections > 0:
-		return "connected"
+		return control.StateConnected
 	}
-	return "waiting"
+	return control.StateWaiting
 }
 
 // RevokeShare ends sessions now: running work dies, the peer is told why.

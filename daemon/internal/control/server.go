@@ -124,6 +124,7 @@ func (s *Server) routes() http.Handler {
 	handle(mux, "lockdown", d.Lockdown)
 	mux.HandleFunc("POST /v1/call", s.call)
 	mux.HandleFunc("POST /v1/audit", s.audit)
+	mux.HandleFunc("POST /v1/share/watch", s.watch)
 	return mux
 }
 

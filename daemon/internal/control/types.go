@@ -24,6 +24,7 @@ type Daemon interface {
 	ExtendShare(ctx context.Context, r ExtendRequest) (ExtendResult, error)
 	RevokeShare(ctx context.Context, r RevokeRequest) (RevokeResult, error)
 	AnswerCall(ctx context.Context, r AnswerRequest) error
+	Watch(ctx context.Context, r WatchRequest, emit func(Event) error) error
 	AddRecipient(ctx context.Context, r AddRecipientRequest) error
 	ListRecipients(ctx context.Context) ([]RecipientInfo, error)
 	RemoveRecipient(ctx context.Context, r RemoveRecipientRequest) error
@@ -213,7 +214,7 @@ type Share struct {
 	Opened      time.Time `json:"opened"`
 	Expires     time.Time `json:"expires"`
 	RemainingS  float64   `json:"remaining_s"`
-	State       string    `json:"state"` // waiting, connected, unconfirmed, ended
+	State       string    `json:"state"`
 	Cause       string    `json:"cause,omitempty"`
 	Connections int       `json:"connections"`
 	Calls       int       `json:"calls"`
@@ -223,18 +224,40 @@ type Share struct {
 	Note        string    `json:"note,omitempty"`
 	Error       string    `json:"error,omitempty"`
 
-	Waiting []WaitingCall `json:"waiting,omitempty"`
+	// Outcomes counts how calls ended, by cause.
+	Outcomes map[string]int `json:"outcomes,omitempty"`
+	Waiting  []WaitingCall  `json:"waiting,omitempty"`
+	Running  []RunningCall  `json:"running,omitempty"`
+}
+
+// The states of a session.
+const (
+	StateWaiting     = "waiting" // for the recipient
+	StateConnected   = "connected"
+	StateUnconfirmed = "unconfirmed"
+	StateEnded       = "ended"
+)
+
+// RunningCall is a call that runs.
+type RunningCall struct {
+	ID     string    `json:"id"` // the recipient's
+	Verb   string    `json:"verb"`
+	Params []Param   `json:"params"`
+	Since  time.Time `json:"since"`
 }
 
 // WaitingCall is a call that waits for a person's answer.
 type WaitingCall struct {
 	Call   string    `json:"call"` // the name to approve or deny it by
+	ID     string    `json:"id"`   // the recipient's
 	Verb   string    `json:"verb"`
 	Params []Param   `json:"params"`
 	Line   string    `json:"line"` // what it comes to
 	Since  time.Time `json:"since"`
 	// Asked is there for a request for more, and for no other call.
 	Asked *Asked `json:"asked,omitempty"`
+	// WithinS is how long it waits in all.
+	WithinS float64 `json:"within_s"`
 }
 
 // Asked is what a recipient asks to have added to their passport.

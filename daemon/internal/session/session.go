@@ -3,6 +3,7 @@ package session
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -71,7 +72,8 @@ type Session struct {
 	lastCall string
 	from     string
 	fault    string
-	cause    call.Cause // zero while live
+	outcomes map[string]int // how calls ended, by cause
+	cause    call.Cause     // zero while live
 	reason   string
 	ended    time.Time
 	over     chan struct{}
@@ -195,6 +197,16 @@ func (s *Session) NoteRefused() {
 	s.refused++
 }
 
+// NoteOutcome counts how a call ended.
+func (s *Session) NoteOutcome(c call.Cause) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.outcomes == nil {
+		s.outcomes = make(map[string]int)
+	}
+	s.outcomes[c.String()]++
+}
+
 // NoteFrom remembers where the relay says the newest connection came from.
 func (s *Session) NoteFrom(address string) {
 	s.mu.Lock()
@@ -216,11 +228,15 @@ type Summary struct {
 	LastCall string
 	From     string
 	Fault    string
+	Outcomes map[string]int
 }
 
 // Summary returns the counters as they stand.
 func (s *Session) Summary() Summary {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Summary{Calls: s.called, Refused: s.refused + s.Claim.Refused(), LastCall: s.lastCall, From: s.from, Fault: s.fault}
+	return Summary{
+		Calls: s.called, Refused: s.refused + s.Claim.Refused(), LastCall: s.lastCall, From: s.from, Fault: s.fault,
+		Outcomes: maps.Clone(s.outcomes),
+	}
 }
