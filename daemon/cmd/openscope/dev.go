@@ -196,7 +196,7 @@ func (d *dev) open(ctx context.Context) error {
 	return d.env.Print(line, func(w io.Writer) {
 		fmt.Fprintf(w, "A relay at %s, a daemon, and session %s until %s, all in this process.\n", d.relay.Address, opened.ID, clock(opened.Expires))
 		fmt.Fprintf(w, "\nThe recipient, in another terminal:\n\n  %s\n", line.Client)
-		fmt.Fprintf(w, "\nYou, in a third:\n\n  export OPENSCOPE_SOCKET=%s\n  openscope share list\n  openscope audit tail -f\n  openscope share revoke %s\n", line.Socket, opened.ID)
+		fmt.Fprintf(w, "\nYou, in a third:\n\n  export OPENSCOPE_SOCKET=%s\n  openscope share watch %s\n  openscope audit tail -f\n  openscope share revoke %s\n", line.Socket, opened.ID, opened.ID)
 		fmt.Fprintf(w, "\nCtrl-C ends it all and leaves nothing behind.\n")
 	})
 }

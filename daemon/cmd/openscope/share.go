@@ -25,6 +25,7 @@ func shareCommand(p *paths) *term.Command {
 			{Name: "show", Args: "ID", MinArgs: 1, MaxArgs: 1, Run: p.shareShow, Short: "everything about one session"},
 			shareExtendCommand(p),
 			shareRevokeCommand(p),
+			shareWatchCommand(p),
 			{
 				Name: "approve", Args: "CALL", MinArgs: 1, MaxArgs: 1, Short: "let one waiting call run, once",
 				Run: func(ctx context.Context, env *term.Env, args []string) error {
@@ -192,6 +193,12 @@ func printShare(w io.Writer, s control.Share) {
 	fmt.Fprintln(w)
 	for _, v := range s.Verbs {
 		fmt.Fprintf(w, "    %s\n", v)
+	}
+	if len(s.Outcomes) > 0 {
+		fmt.Fprintf(w, "    calls ended: %s\n", outcomes(s))
+	}
+	for _, c := range s.Running {
+		fmt.Fprintf(w, "    runs since %s: %s%s\n", clock(c.Since), c.Verb, term.Clean(paramsText(c.Params)))
 	}
 	for _, c := range s.Waiting {
 		if c.Asked != nil {
