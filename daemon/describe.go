@@ -3,6 +3,8 @@ package daemon
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -74,22 +76,63 @@ func auditParam(v passport.Verb) audit.Param {
 	return audit.Param{Name: v.Name, Value: narrowedParams(v)}
 }
 
-// concrete is the command or request a delegated verb comes to: pinned values
-// as they will be, free ones as their bounds.
-func (c *core) concrete(o *offer, v passport.Verb) string {
+// maxListed is up to how many calls a verb's free values make are listed one by
+// one; beyond it they are shown as their bounds.
+const maxListed = 12
+
+// concretes are the commands or requests that a delegated verb comes to.
+func (c *core) concretes(o *offer, v passport.Verb) []control.Concrete {
 	r := c.rules.Load()
 	verb, ok := r.catalog.Verb(v.Name)
 	if !ok {
-		return ""
+		return nil
 	}
-	values := make(map[string]string, len(v.Params))
-	for _, p := range v.Params {
-		values[p.Name] = fmt.Sprintf("<%s: %s>", p.Name, bounds(p.Allowed))
-		if len(p.Allowed.Set) == 1 {
-			values[p.Name] = p.Allowed.Set[0]
+	as := executor.Identity{Name: r.policy.RunAs(o.agent, policyWho(o.issuer))}
+	var all []control.Concrete
+	for _, values := range combinations(v.Params) {
+		job := jobOf(verb, values)
+		job.As, job.Issuer = as, o.issuer.Name
+		all = append(all, control.Concrete{Verb: v.Name, Line: r.executors[verb.Executor].Describe(job)})
+	}
+	return all
+}
+
+// combinations are the values that the parameters can take together, each where
+// it can be listed, and else one text that stands for all of them.
+func combinations(params []passport.Param) []map[string]string {
+	all := []map[string]string{{}}
+	// Flags come first: a text cannot stand for the words they bring along.
+	for _, p := range slices.SortedStableFunc(slices.Values(params), flagsFirst) {
+		choices := p.Allowed.Set
+		if len(choices) == 0 || len(all)*len(choices) > maxListed {
+			choices = []string{fmt.Sprintf("<%s: %s>", p.Name, bounds(p.Allowed))}
+			if p.Type == flagType {
+				choices = []string{"true"} // with all its words
+			}
 		}
+		var next []map[string]string
+		for _, values := range all {
+			for _, choice := range choices {
+				more := maps.Clone(values)
+				more[p.Name] = choice
+				next = append(next, more)
+			}
+		}
+		all = next
 	}
-	job := jobOf(verb, values)
-	job.As, job.Issuer = executor.Identity{Name: r.policy.RunAs(o.agent, policyWho(o.issuer))}, o.issuer.Name
-	return r.executors[verb.Executor].Describe(job)
+	return all
+}
+
+const flagType = "flag"
+
+func flagsFirst(a, b passport.Param) int {
+	switch {
+	case a.Type == b.Type:
+		return 0
+	case a.Type == flagType:
+		return -1
+	case b.Type == flagType:
+		return 1
+	}
+	return 0
 }

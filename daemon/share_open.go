@@ -174,7 +174,7 @@ func (c *core) describeOffer(o *offer) control.OpenResult {
 	}
 	for _, v := range o.grant.Verbs {
 		result.Approve = append(result.Approve, c.approvals(o, v.Name)...)
-		result.DryRun = append(result.DryRun, control.Concrete{Verb: v.Name, Line: c.concrete(o, v)})
+		result.DryRun = append(result.DryRun, c.concretes(o, v)...)
 	}
 	return result
 }

@@ -123,14 +123,17 @@ func printOpened(w io.Writer, o control.OpenResult, f *openFlags) {
 	if len(o.Approve) > 0 {
 		fmt.Fprintf(w, "\nasked first  %s: each call waits for openscope share approve CALL\n", strings.Join(o.Approve, ", "))
 	}
-	for _, c := range o.DryRun {
-		fmt.Fprintf(w, "\n%s comes to\n    %s\n", c.Verb, c.Line)
+	for i, c := range o.DryRun {
+		if i == 0 || o.DryRun[i-1].Verb != c.Verb {
+			fmt.Fprintf(w, "\n%s comes to\n", c.Verb)
+		}
+		fmt.Fprintf(w, "    %s\n", c.Line)
 	}
 	if f.dryRun {
 		return
 	}
-	fmt.Fprintf(w, "\nfingerprint  %s\n", strings.Join(o.Words, " "))
-	fmt.Fprintf(w, "             read these words to the recipient by another way than you send the handle\n")
+	fmt.Fprintf(w, "\nfingerprint  send these by another way than the handle: read them out on the phone\n\n")
+	fmt.Fprintf(w, "             %s\n", strings.Join(o.Words, " "))
 	fmt.Fprintf(w, "\nhandle       %s\n\nthey run     openscope-reflect-client --passport %s\n", string(o.Handle), string(o.Handle))
 	if f.bearer && !f.noConfirm {
 		fmt.Fprintf(w, "then         openscope share confirm %s WORDS, with the four words they read to you\n", o.ID)
