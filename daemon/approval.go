@@ -112,6 +112,7 @@ func (c *core) beginWaiting(act *action) (*waitingCall, error) {
 	c.waiting[name] = w
 	info := c.waitingInfo(w)
 	c.feed.publish(act.session.ID, control.Event{Time: w.since, Kind: control.EventWaiting, Call: info.ID, Verb: info.Verb, Params: info.Params, Waiting: &info})
+	c.notify.waits(act, info)
 	return w, nil
 }
 

@@ -106,7 +106,7 @@ func kindOfKey(key string) string {
 		return "verbs"
 	case "recipients":
 		return "recipients"
-	case "relays", "token_file", "state_dir", "socket", "max_ttl":
+	case "relays", "token_file", "state_dir", "socket", "max_ttl", "approve_within", "notify":
 		return "configuration"
 	}
 	return ""

@@ -34,6 +34,8 @@ type Config struct {
 	MaxTTL time.Duration
 	// ApproveWithin is how long a call waits for an approval; zero means 2 minutes.
 	ApproveWithin time.Duration
+	// Notify tells issuers what happens in their sessions.
+	Notify Notify
 
 	// Clock and Rand are the machine's own when nil.
 	Clock  session.Clock
@@ -56,6 +58,11 @@ type configFile struct {
 	MaxTTL     time.Duration `yaml:"max_ttl"`
 
 	ApproveWithin time.Duration `yaml:"approve_within"`
+	Notify        struct {
+		Command []string      `yaml:"command"`
+		Events  []string      `yaml:"events"`
+		Timeout time.Duration `yaml:"timeout"`
+	} `yaml:"notify"`
 }
 
 // maxRelays is how many a handle can name (wire/README.md §4).
@@ -106,6 +113,10 @@ func (f configFile) config(dir string) (Config, error) {
 	}
 	if f.ApproveWithin < 0 || f.ApproveWithin > session.HardCap {
 		return Config{}, fmt.Errorf("approve_within: %s is not between 0 and %s", f.ApproveWithin, session.HardCap)
+	}
+	cfg.Notify = Notify{Argv: f.Notify.Command, Events: f.Notify.Events, Timeout: f.Notify.Timeout}
+	if err := cfg.Notify.check(os.Geteuid()); err != nil {
+		return Config{}, err
 	}
 	if len(f.Relays) == 0 {
 		return cfg, nil // local calls need no relay; share open says what is missing

@@ -37,6 +37,7 @@ type core struct {
 	sessions *session.Table
 	meter    *session.Meter // of calls made from inside
 	feed     *feed
+	notify   *notifier
 	started  time.Time
 
 	rules  atomic.Pointer[rules]
@@ -127,6 +128,7 @@ func newCore(cfg Config) (*core, error) {
 		c.cfg.ApproveWithin = defaultApproveWithin
 	}
 	c.meter = session.NewMeter(c.clock, localLimits())
+	c.notify = newNotifier(cfg.Notify, c)
 	c.started = c.clock.Wall()
 	r, err := c.loadRules()
 	if err != nil {
@@ -257,6 +259,7 @@ func (c *core) record(e audit.Event) error {
 		return fmt.Errorf("writing the log: %w", err)
 	}
 	c.feed.recorded(e, c.clock.Wall())
+	c.notify.recorded(e, c.clock.Wall())
 	return nil
 }
 

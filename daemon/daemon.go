@@ -72,6 +72,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	var children sync.WaitGroup
 	children.Go(func() { d.net.run(working) })
 	children.Go(func() { d.core.watch(working) })
+	children.Go(func() { d.core.notify.serve(working) })
 	serving, stopServing := context.WithCancel(ctx)
 	defer stopServing()
 	served := make(chan error, 1)

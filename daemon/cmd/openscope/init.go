@@ -204,4 +204,11 @@ recipients: recipients.yaml
 
 # How long a call that has to be approved waits for the answer.
 #approve_within: 2m
+
+# A command that tells people what happens in their sessions. It runs as whoever
+# opened the session, with one JSON object on its standard input.
+#notify:
+#  command: [/usr/local/bin/openscope-notify]
+#  events: [connected, waiting, refused, ended]
+#  timeout: 10s
 `

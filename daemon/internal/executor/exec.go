@@ -126,6 +126,7 @@ func (e *Exec) order(job Job) (order, error) {
 		Argv:    toBytes(job.Argv),
 		Env:     toBytes(e.environment(job.As)),
 		As:      as,
+		Stdin:   job.Stdin,
 	}, nil
 }
 

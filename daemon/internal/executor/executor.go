@@ -65,6 +65,8 @@ type Job struct {
 	Request *Request
 	// Sandbox, where it is set, is all that a command on this machine may touch.
 	Sandbox *Sandbox
+	// Stdin is what a command on this machine reads; a call's is empty.
+	Stdin []byte
 	// Timeout is the longest the command may take; zero leaves it to ctx.
 	Timeout time.Duration
 	// Stdout and Stderr take the output, each from one goroutine at a time;
@@ -105,6 +107,7 @@ var errTimeout = errors.New("the job's time is up")
 const (
 	maxArgs      = 4096
 	maxArgvBytes = 96 << 10
+	maxStdin     = 64 << 10
 )
 
 // notRun is the outcome of a job of which nothing was started.
@@ -135,6 +138,9 @@ func (j Job) check() error {
 	}
 	if total > maxArgvBytes {
 		return refuse("%d bytes of words, %d at most", total, maxArgvBytes)
+	}
+	if len(j.Stdin) > maxStdin {
+		return refuse("%d bytes of input, %d at most", len(j.Stdin), maxStdin)
 	}
 	if j.Timeout < 0 {
 		return refuse("a negative timeout")

@@ -180,6 +180,9 @@ func (s *SSH) prepare(job Job) (sshTarget, string, error) {
 	if job.As.Name == "" {
 		return sshTarget{}, "", refuse("no identity to run as")
 	}
+	if len(job.Stdin) > 0 {
+		return sshTarget{}, "", refuse("input for a command elsewhere")
+	}
 	if strings.Contains(t.User+t.KeyFile, issuerMark) {
 		if !isAccountName(job.Issuer) {
 			return sshTarget{}, "", refuse("%q cannot stand for %s", job.Issuer, issuerMark)

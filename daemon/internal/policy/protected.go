@@ -59,6 +59,22 @@ func ReadProtected(path string, uid int) ([]byte, error) {
 	return data, nil
 }
 
+// CheckProtected holds a program to what ReadProtected asks of a file, at every
+// name that leads to it. It is not opened: whoever may write to it later may do
+// so only as root, or as the user uid.
+func CheckProtected(path string, uid int) error {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return err
+	}
+	file, err := os.Open(real)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	return errors.Join(checkFile(file, real, uid), checkFolders(filepath.Dir(real), uid), checkFolders(filepath.Dir(path), uid))
+}
+
 func checkFile(file *os.File, path string, uid int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(file.Fd()), &st); err != nil {
