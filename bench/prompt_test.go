@@ -1,92 +1,12 @@
 package bench
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
-
-// terminal is a program on a terminal of its own, and the person before it.
-type terminal struct {
-	t       *testing.T
-	master  *os.File
-	process *process
-	seen    int // of the output, up to what was waited for
-}
-
-// newTerminal starts a program as a person does: the terminal is all it has.
-func newTerminal(t *testing.T, env []string, program string, args ...string) *terminal {
-	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Skip("there are no pseudo-terminals here: ", err)
-	}
-	t.Cleanup(func() { master.Close() })
-	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 50, Col: 200}); err != nil {
-		t.Fatal(err)
-	}
-	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer slave.Close()
-	p := &process{cmd: command(env, program, args...), done: make(chan struct{})}
-	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = slave, slave, slave
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		buf := make([]byte, 4096)
-		for {
-			n, err := master.Read(buf)
-			_, _ = p.out.Write(buf[:n])
-			if err != nil {
-				break // the last holder of the other side is gone
-			}
-		}
-		_ = p.cmd.Wait()
-		close(p.done)
-	}()
-	t.Cleanup(func() { _ = p.cmd.Process.Kill(); <-p.done })
-	return &terminal{t: t, master: master, process: p}
-}
-
-func (c *terminal) types(text string) {
-	c.t.Helper()
-	if _, err := c.master.WriteString(text); err != nil {
-		c.t.Fatal(err)
-	}
-}
-
-// sees waits for the text, after what was waited for before.
-func (c *terminal) sees(pattern string) {
-	c.t.Helper()
-	re := regexp.MustCompile(pattern)
-	var all string
-	for began := time.Now(); time.Since(began) < 20*time.Second; time.Sleep(5 * time.Millisecond) {
-		all = c.process.out.String()
-		if at := re.FindStringIndex(all[c.seen:]); at != nil {
-			c.seen += at[1]
-			return
-		}
-	}
-	c.t.Fatalf("%s does not come; after what was seen there is %q", pattern, all[c.seen:])
-}
 
 func TestAPersonAtATerminal(t *testing.T) {
 	t.Parallel()
@@ -95,7 +15,7 @@ func TestAPersonAtATerminal(t *testing.T) {
 	words, _, _ := strings.Cut(strings.TrimSpace(s.must("openscope", "fingerprint")), "\n")
 	s.words = ""
 	state := t.TempDir()
-	c := newTerminal(t, append(s.env(), "XDG_STATE_HOME="+state), "openscope-reflect-client")
+	c := onTerminal(t, command(append(s.env(), "XDG_STATE_HOME="+state), "openscope-reflect-client"), 200, 50)
 
 	c.sees(`as the issuer told you \(8 words\): `)
 	c.types(words + "\n")
@@ -141,8 +61,8 @@ func TestAPersonAtATerminal(t *testing.T) {
 	c.types("test.ec")
 	s.must("openscope", "share", "revoke", s.id, "--reason", "that will do")
 	c.sees(`the session is over: revoked: that will do`)
-	<-c.process.done
-	if code := c.process.cmd.ProcessState.ExitCode(); code != 9 {
+	<-c.done
+	if code := c.cmd.ProcessState.ExitCode(); code != 9 {
 		t.Errorf("it ends with %d", code)
 	}
 	history, err := os.ReadFile(filepath.Join(state, "openscope", "history"))

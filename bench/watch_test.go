@@ -4,102 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"os"
-	"os/exec"
-	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"openscope/client"
 )
-
-// terminal is a program on a terminal of its own, and all it has written to it.
-type terminal struct {
-	t    *testing.T
-	us   *os.File // the far end
-	cmd  *exec.Cmd
-	out  lockedBuffer
-	done chan struct{}
-}
-
-// onTerminal starts a program on a terminal of that size.
-func onTerminal(t *testing.T, env []string, columns, rows uint16, program string, args ...string) *terminal {
-	t.Helper()
-	us, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Skip("there are no terminals here: ", err)
-	}
-	unlocked := unix.IoctlSetPointerInt(int(us.Fd()), unix.TIOCSPTLCK, 0)
-	number, err := unix.IoctlGetInt(int(us.Fd()), unix.TIOCGPTN)
-	if err := errors.Join(unlocked, err); err != nil {
-		t.Fatal(err)
-	}
-	them, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Skip("there are no terminals here: ", err)
-	}
-	defer them.Close()
-	x := &terminal{t: t, us: us, cmd: command(append(env, "TERM=xterm"), program, args...), done: make(chan struct{})}
-	x.resize(columns, rows)
-	x.cmd.Stdin, x.cmd.Stdout, x.cmd.Stderr = them, them, them
-	x.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	if err := x.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		_, _ = io.Copy(&x.out, us) // ends with the last who has the terminal open
-		_ = x.cmd.Wait()
-		close(x.done)
-	}()
-	t.Cleanup(func() {
-		_ = x.cmd.Process.Kill()
-		<-x.done
-		_ = us.Close()
-	})
-	return x
-}
-
-func (x *terminal) resize(columns, rows uint16) {
-	x.t.Helper()
-	if err := unix.IoctlSetWinsize(int(x.us.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Col: columns, Row: rows}); err != nil {
-		x.t.Fatal(err)
-	}
-}
-
-func (x *terminal) press(key string) {
-	x.t.Helper()
-	if _, err := x.us.WriteString(key); err != nil {
-		x.t.Fatal(err)
-	}
-}
-
-// screen is the last whole frame, without what only moves or colours.
-func (x *terminal) screen() string {
-	frames := strings.Split(x.out.String(), "\x1b[H")
-	last := frames[len(frames)-1]
-	if len(frames) > 1 && !strings.HasSuffix(last, "\x1b[0m") {
-		last = frames[len(frames)-2] // it is still being drawn
-	}
-	return regexp.MustCompile(`\x1b\[[?0-9;]*[a-zA-Z]`).ReplaceAllString(last, "")
-}
-
-func (x *terminal) shows(what string) time.Duration {
-	x.t.Helper()
-	defer func() {
-		if x.t.Failed() {
-			x.t.Logf("the screen is:\n%s", x.screen())
-		}
-	}()
-	return until(x.t, 10*time.Second, "the screen shows "+what, func() bool { return strings.Contains(x.screen(), what) })
-}
 
 // called makes a call in the background that is expected to wait.
 func called(s *client.Session, text string) (done chan callResult) {
@@ -116,7 +28,7 @@ func TestTheIssuerWatchesAndAnswersWithOneKey(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	id, h := w.opened("share", "open", "--json", "--agent", "you", "--to", "vendor-b", "--verb", "test.echo", "--approve", "test.echo", "--verb", "test.follow")
-	x := onTerminal(t, w.env(), 80, 24, "openscope", "share", "watch", id)
+	x := onTerminal(t, command(w.env(), "openscope", "share", "watch", id), 80, 24)
 	x.shows(id)
 	s := w.mustConnect(h)
 	x.shows("connected from 127.0.0.1")
@@ -131,7 +43,7 @@ func TestTheIssuerWatchesAndAnswersWithOneKey(t *testing.T) {
 		took = append(took, time.Since(began))
 		x.shows("echo " + text)
 		for range 50 { // a key that comes too soon is said to
-			x.press(map[bool]string{true: "a", false: "d"}[i < 4])
+			x.types(map[bool]string{true: "a", false: "d"}[i < 4])
 			select {
 			case r := <-done:
 				if want := map[bool]string{true: "exited", false: "denied"}[i < 4]; r.err != nil || r.Cause.String() != want {
@@ -165,14 +77,14 @@ func TestTheIssuerWatchesAndAnswersWithOneKey(t *testing.T) {
 	x.shows("the daemon has read its grants")
 
 	// Revoked by one key and its confirmation; what is left says how it was.
-	x.press("r")
+	x.types("r")
 	x.shows("running work is killed")
-	x.press("y")
+	x.types("y")
 	x.shows("ENDED")
 	if r := <-following; r.Cause.String() != "revoked" {
 		t.Errorf("the running call ends as %+v", r.Result)
 	}
-	x.press("q")
+	x.types("q")
 	select {
 	case <-x.done:
 	case <-time.After(10 * time.Second):
