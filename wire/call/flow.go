@@ -9,11 +9,18 @@ import (
 )
 
 // The bounds of what is in flight on a connection, sent and not acknowledged
-// (§6): what the path delivers in one second, between these two.
+// (§6.3): twice what the path holds, so that it is kept busy and a small answer
+// does not stand behind a long queue; never more than it delivers in one second.
 const (
 	minInFlight   = 16 << 10
 	startInFlight = 64 << 10
 	maxInFlight   = 1 << 20
+
+	// quantum is added to it: ends that sleep and wake by the millisecond would
+	// let a short path run dry.
+	quantum = time.Millisecond
+	// forget is how long a least delay counts: paths change.
+	forget = 10 * time.Second
 )
 
 // Flow accounts for output that is on its way: per call against the credit its
@@ -29,7 +36,17 @@ type Flow struct {
 	window   uint64
 	measured time.Time // start of the current measurement
 	acked    uint64    // bytes acknowledged since
+	delay    delay
 	err      error
+}
+
+// delay is the least time of late from sending to acknowledgement: what the path
+// takes by itself, without the queue before it.
+type delay struct {
+	waiting     uint64    // bytes of inFlight up to and with the one that is timed; zero times none
+	sent        time.Time // when that one was sent
+	least, last time.Duration
+	begun       time.Time // when least began to be looked for; last is the one before
 }
 
 // callFlow is one call's part.
@@ -67,6 +84,7 @@ func (f *Flow) Close(id ID) {
 	defer f.mu.Unlock()
 	if c := f.calls[id]; c != nil {
 		f.inFlight -= c.total(c.sent) - c.total(c.received)
+		f.delay.waiting = 0 // it may have been among these
 		delete(f.calls, id)
 		f.wake()
 	}
@@ -115,6 +133,7 @@ func (f *Flow) try(id ID, s Stream, max int) (n int, offset uint64, wait chan st
 	offset = c.sent[s-1]
 	c.sent[s-1] += room
 	f.inFlight += room
+	f.delay.time(f.inFlight, f.now())
 	return int(room), offset, nil, nil
 }
 
@@ -136,6 +155,7 @@ func (f *Flow) Acknowledge(w Window) error {
 	fresh := c.total(received) - c.total(c.received)
 	c.received = received
 	f.inFlight -= fresh
+	f.delay.acknowledge(fresh, f.now())
 	c.limit = max(c.limit, c.total(received)+min(w.Credit, MaxCredit))
 	f.measure(fresh)
 	f.wake()
@@ -151,10 +171,53 @@ func (f *Flow) measure(fresh uint64) {
 	}
 	rate := uint64(float64(f.acked) / elapsed.Seconds())
 	// A path that was not kept busy tells nothing about its speed.
-	if rate > f.window || f.inFlight+f.acked >= f.window {
-		f.window = min(max(rate, minInFlight), maxInFlight)
+	holds := uint64(float64(rate) * f.delay.room(f.now()).Seconds())
+	if holds > f.window || f.inFlight+f.acked >= f.window {
+		f.window = min(max(min(holds, rate), minInFlight), maxInFlight)
 	}
 	f.acked, f.measured = 0, f.now()
+}
+
+// time begins to time the newest byte, if none is timed.
+func (d *delay) time(inFlight uint64, now time.Time) {
+	if d.waiting == 0 {
+		d.waiting, d.sent = inFlight, now
+	}
+}
+
+// acknowledge ends the timing when the timed byte is among the acknowledged.
+func (d *delay) acknowledge(fresh uint64, now time.Time) {
+	if d.waiting == 0 {
+		return
+	}
+	if fresh < d.waiting {
+		d.waiting -= fresh
+		return
+	}
+	d.waiting = 0
+	took := now.Sub(d.sent)
+	if now.Sub(d.begun) > forget {
+		d.begun, d.last, d.least = now, d.least, took
+	}
+	d.least = min(d.least, took)
+}
+
+// room is how much time's worth of bytes may be in flight: a second, which is the
+// specification's bound, where no delay is known yet. As every stretch begins it
+// is what the path holds and no more, until the queue must have gone: so that the
+// least delay found is the path's, and not the queue's.
+func (d *delay) room(now time.Time) time.Duration {
+	if d.begun.IsZero() {
+		return time.Second
+	}
+	if d.last == 0 {
+		return 2*d.least + quantum
+	}
+	least := min(d.last, d.least)
+	if now.Sub(d.begun) < max(4*least, time.Second/2) {
+		return least
+	}
+	return 2*least + quantum
 }
 
 func (*callFlow) total(streams [2]uint64) uint64 { return streams[0] + streams[1] }

@@ -3,6 +3,8 @@ package call
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -96,34 +98,79 @@ func TestAcknowledgementsThatLieAreRefused(t *testing.T) {
 	}
 }
 
-func TestTheWindowFollowsThePathAndStaysWithinItsBounds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := NewFlow(time.Now)
-		f.Open(ID{1})
-		var sent uint64
-		run := func(perSecond uint64, seconds int) {
-			for range seconds * 8 {
-				for got := uint64(0); got < perSecond/8; {
-					n, _ := take(t, f, ID{1}, Stdout, int(min(perSecond/8-got, 16<<10)))
-					sent, got = sent+uint64(n), got+uint64(n)
-					if f.inFlight > maxInFlight {
-						t.Fatalf("%d bytes in flight", f.inFlight)
-					}
-					if err := f.Acknowledge(Window{ID: ID{1}, Stdout: sent, Credit: MaxCredit}); err != nil {
-						t.Fatal(err)
-					}
+func TestTheWindowIsTwiceWhatThePathHolds(t *testing.T) {
+	for _, path := range []struct {
+		rate  uint64 // bytes a second
+		delay time.Duration
+	}{
+		{20 << 10, 50 * time.Millisecond},
+		{1 << 20, 2 * time.Millisecond},
+		{1 << 20, 100 * time.Millisecond},
+		{20 << 20, 5 * time.Millisecond},
+		{20 << 20, 100 * time.Millisecond}, // holds more than may be in flight
+	} {
+		t.Run(fmt.Sprint(path.rate>>10, " KiB a second, ", path.delay), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := NewFlow(time.Now)
+				f.Open(ID{1})
+				crossPath(t, f, path.rate, path.delay, 3*time.Second) // it learns
+				through, most := crossPath(t, f, path.rate, path.delay, 25*time.Second)
+				reachable := min(path.rate, uint64(maxInFlight/path.delay.Seconds()))
+				if through < reachable*9/10 {
+					t.Errorf("%d bytes a second, of %d", through, reachable)
 				}
-				time.Sleep(time.Second / 8)
+				holds := uint64(float64(path.rate) * path.delay.Seconds())
+				piece := uint64(16 << 10)
+				allowed := min((2*(holds+piece)+path.rate/1000+piece)*5/4, maxInFlight, max(path.rate*5/4, minInFlight))
+				if most > allowed {
+					t.Errorf("%d bytes in flight, of %d", most, allowed)
+				}
+			})
+		})
+	}
+}
+
+// crossPath sends as much as the flow lets through over a path that delivers so
+// many bytes a second and acknowledges them after the delay. It returns bytes a
+// second, and the most that was in flight.
+func crossPath(t *testing.T, f *Flow, rate uint64, delay time.Duration, d time.Duration) (through, most uint64) {
+	type piece struct {
+		n  int
+		at time.Time // when its acknowledgement comes
+	}
+	pieces := make(chan piece, 1<<16)
+	var crossed sync.WaitGroup
+	began := time.Now()
+	received, first := f.calls[ID{1}].received[0], f.calls[ID{1}].received[0]
+	crossed.Go(func() {
+		for p := range pieces {
+			time.Sleep(time.Until(p.at))
+			received += uint64(p.n)
+			if err := f.Acknowledge(Window{ID: ID{1}, Stdout: received, Credit: MaxCredit}); err != nil {
+				t.Error(err)
 			}
 		}
-		run(100<<20, 2)
-		if f.window != maxInFlight {
-			t.Errorf("on a fast path the window is %d", f.window)
-		}
-		if f.inFlight != 0 {
-			t.Errorf("everything is acknowledged, and %d in flight", f.inFlight)
-		}
 	})
+	free := began // when the path has delivered everything so far
+	for time.Since(began) < d {
+		n, _, err := f.Take(t.Context(), ID{1}, Stdout, 16<<10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		most = max(most, f.inFlight)
+		free = later(free, time.Now()).Add(time.Duration(float64(n) / float64(rate) * float64(time.Second)))
+		pieces <- piece{n, free.Add(delay)}
+	}
+	close(pieces)
+	crossed.Wait()
+	return uint64(float64(received-first) / time.Since(began).Seconds()), most
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 func TestTakersEndWithTheirCallAndTheConnection(t *testing.T) {
