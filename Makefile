@@ -47,12 +47,13 @@ cover: ## fails where the tests of passport or wire reach less than 90 % of it
 fmt: ## formats the code
 	@gofmt -l -w .
 
-lint: ## gofmt, go vet (also for 32 bits), staticcheck
+lint: ## gofmt, go vet (also for 32 bits, and of the long tests), staticcheck
 	@out=$$(gofmt -l .); [ -z "$$out" ] || { echo "not formatted (make fmt):"; echo "$$out"; exit 1; }
 	go vet ./...
 	go vet .ci/report.go
 	go vet .ci/counts.go
 	GOARCH=386 go vet ./...
+	go vet -tags=long ./...
 	go tool -modfile=.ci/tools.mod staticcheck ./...
 
 clean: ## removes bin/

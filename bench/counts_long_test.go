@@ -9,6 +9,5 @@ const (
 	lifetimes   = 300
 	daemonKills = 200
 	callEvery   = 1
-	callEvery   = 1
 	streamed    = 1 << 30
 )
