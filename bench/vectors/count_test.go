@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -13,8 +14,15 @@ func TestThereAreTwoHundredCasesAndMostMustFail(t *testing.T) {
 	if err != nil || len(paths) < 13 {
 		t.Fatalf("%d files: %v", len(paths), err)
 	}
+	readme, err := os.ReadFile("../../testdata/vectors/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	cases, failures := 0, 0
 	for _, path := range paths {
+		if !strings.Contains(string(readme), "| `"+filepath.Base(path)+"` |") {
+			t.Errorf("%s: its folder's README.md does not say what it is", path)
+		}
 		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -38,6 +46,10 @@ func TestThereAreTwoHundredCasesAndMostMustFail(t *testing.T) {
 				failures++
 			}
 		}
+	}
+	const handshakes = 200 // C5
+	if n := len(Load(t, "../..", "handshake").Cases); n < handshakes {
+		t.Errorf("%d handshakes, fewer than %d", n, handshakes)
 	}
 	if cases < 200 || failures < 120 {
 		t.Errorf("%d cases, %d of them failures", cases, failures)

@@ -342,6 +342,8 @@ func TestHandshakesAreThoseOfTheVectors(t *testing.T) {
 		f, name := newFixed(mode), map[Mode]string{Sealed: "sealed", Bearer: "bearer"}[mode]
 		f.clientCases(t, name, &file)
 		f.daemonCases(t, name, &file)
+		f.moreClientCases(t, name, &file)
+		f.moreDaemonCases(t, name, &file)
 	}
 	vectors.Check(t, root, "handshake", file, judgeHandshake, vectors.Classes{
 		"msg1 malformed": "msg1 is malformed", "msg1 mac": "msg1's mac is wrong", "low order": "low-order",
@@ -357,19 +359,7 @@ func TestHandshakesAreThoseOfTheVectors(t *testing.T) {
 
 // clientCases are daemons that a client meets.
 func (f *fixed) clientCases(t *testing.T, name string, file *vectors.File) {
-	add := func(class, what string, lie daemonLies) {
-		in := f.values("client")
-		in["random"], in["from_daemon"] = vectors.Hex(drawn(new(counting), 64)), vectors.Hex(f.daemonSays(t, lie))
-		c := vectors.Case{Name: name + " client, " + what, In: in, Error: class}
-		if class == "" {
-			out, err := judgeHandshake(t, in)
-			if err != nil {
-				t.Fatalf("%s: %v", c.Name, err)
-			}
-			c.Out = out
-		}
-		file.Cases = append(file.Cases, c)
-	}
+	add := func(class, what string, lie daemonLies) { f.addClientCase(t, file, class, name+" client, "+what, lie) }
 	size := Msg2Size(f.mode)
 	encAt := 2 + 4 + 4
 	if f.mode == Sealed {
@@ -378,7 +368,7 @@ func (f *fixed) clientCases(t *testing.T, name string, file *vectors.File) {
 	ct2At := encAt + xwingEnc + 4
 	mallory := ed25519.NewKeyFromSeed(fill(0x66, 32))
 	add("", "an honest daemon", daemonLies{})
-	add("msg2 malformed", "version 2", daemonLies{after: flipped(0)})
+	add("msg2 malformed", "version 2", daemonLies{after: set(0, 2)})
 	add("msg2 malformed", "a msg1 for a msg2", daemonLies{after: func(b []byte) []byte { b[1] = 1; return b }})
 	add("msg2 malformed", "the length of encR", daemonLies{after: flipped(5)})
 	add("msg2 malformed", "the length of enc", daemonLies{after: flipped(encAt - 1)})
@@ -435,19 +425,7 @@ func (f *fixed) ownFinished(t *testing.T) []byte {
 
 // daemonCases are clients that a daemon meets.
 func (f *fixed) daemonCases(t *testing.T, name string, file *vectors.File) {
-	add := func(class, what string, lie clientLies) {
-		in := f.values("daemon")
-		in["random"], in["from_client"] = vectors.Hex(drawn(&counting{next: 0x80}, 96)), vectors.Hex(f.clientSays(t, lie))
-		c := vectors.Case{Name: name + " daemon, " + what, In: in, Error: class}
-		if class == "" {
-			out, err := judgeHandshake(t, in)
-			if err != nil {
-				t.Fatalf("%s: %v", c.Name, err)
-			}
-			c.Out = out
-		}
-		file.Cases = append(file.Cases, c)
-	}
+	add := func(class, what string, lie clientLies) { f.addDaemonCase(t, file, class, name+" daemon, "+what, lie) }
 	last := func(b []byte) []byte { b[len(b)-1] ^= 1; return b }
 	add("", "an honest client", clientLies{})
 	add("", "a client that replaces a connection and resumes two calls", clientLies{
