@@ -42,7 +42,7 @@ func FuzzDaemon(f *testing.F) {
 	for i, said := range file.Inputs(f, "from_client", true) {
 		f.Add(byte(i), said, []byte{128}, i%2 == 0)
 	}
-	good := acceptedClients(f, file)
+	good := accepted(f, file, "daemon", "from_client")
 	for _, mode := range []Mode{Sealed, Bearer} {
 		said := newFixed(mode).fuzzClient(f)
 		f.Add(byte(mode), said, []byte{255}, false)
@@ -58,11 +58,16 @@ func FuzzDaemon(f *testing.F) {
 			in[0], in[1] = Version, typeMsg1
 			copy(in[mac1At:Msg1Size], mac1(NewKeys(fix.secret), fix.th0(fix.rid), in[:mac1At]))
 		}
+		vectors.HoldFuzzed(t, in, func(b []byte) {
+			cfg := fix.server()
+			cfg.Authority = &vectorAuthority{fixed: fix}
+			_, _ = Daemon(t.Context(), &memoryLeg{Reader: &chunked{data: b, sizes: sizes}}, cfg)
+		})
 		cfg := fix.server()
 		cfg.Authority = &vectorAuthority{fixed: fix}
 		leg := &memoryLeg{Reader: &chunked{data: in, sizes: sizes}}
 		conn, err := Daemon(t.Context(), leg, cfg)
-		if honest := slices.ContainsFunc(good[fix.mode], func(said []byte) bool { return bytes.HasPrefix(in, said) }); err == nil != honest {
+		if honest := beginsWith(in, good[fix.mode]); err == nil != honest {
 			t.Fatalf("honest %v: %v", honest, err)
 		}
 		if err != nil && (conn != nil || !errors.Is(err, ErrHandshake)) {
@@ -74,23 +79,28 @@ func FuzzDaemon(f *testing.F) {
 	})
 }
 
-// acceptedClients is what the honest clients of the vectors say, by mode.
-func acceptedClients(f *testing.F, file vectors.File) map[Mode][][]byte {
+// accepted is what the honest peers of the vectors say to one side, by mode.
+func accepted(f *testing.F, file vectors.File, to, name string) map[Mode][][]byte {
 	good := make(map[Mode][][]byte)
 	for _, c := range file.Cases {
-		if c.In["role"] != "daemon" || c.Error != "" {
+		if c.In["role"] != to || c.Error != "" {
 			continue
 		}
 		mode := Sealed
 		if c.In["mode"] == "1" {
 			mode = Bearer
 		}
-		good[mode] = append(good[mode], c.In.Bytes(f, "from_client"))
+		good[mode] = append(good[mode], c.In.Bytes(f, name))
 	}
 	if len(good[Sealed]) < 2 || len(good[Bearer]) < 2 {
-		f.Fatal("the vectors lack honest clients")
+		f.Fatal("the vectors lack honest peers")
 	}
 	return good
+}
+
+// beginsWith reports whether one of those stands at the beginning of what came.
+func beginsWith(in []byte, good [][]byte) bool {
+	return slices.ContainsFunc(good, func(said []byte) bool { return bytes.HasPrefix(in, said) })
 }
 
 // fuzzClient is what the honest client of the fixed session says.
@@ -103,6 +113,7 @@ func (f *fixed) fuzzClient(t testing.TB) []byte {
 // the right keys, and is believed only when it is the honest one.
 func FuzzClient(f *testing.F) {
 	file := vectors.Load(f, root, "handshake")
+	good := accepted(f, file, "client", "from_daemon")
 	for i, said := range file.Inputs(f, "from_daemon", true) {
 		f.Add(byte(i), said, []byte{128}, []byte(nil), false)
 	}
@@ -118,16 +129,18 @@ func FuzzClient(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, mode byte, in, sizes, plain []byte, sealed bool) {
 		fix := newFixed(Mode(mode & 1))
-		honest := fix.daemonSays(t, daemonLies{})
 		if sealed { // what the fuzzer says is under the right keys
 			in = fix.daemonSays(t, daemonLies{plain: func(b []byte) []byte {
 				return append(append([]byte(nil), plain...), make([]byte, max(0, len(b)-len(plain)))...)[:len(b)]
 			}})
 		}
+		vectors.HoldFuzzed(t, in, func(b []byte) {
+			_, _ = Client(t.Context(), &memoryLeg{Reader: &chunked{data: b, sizes: sizes}}, fix.client())
+		})
 		leg := &memoryLeg{Reader: &chunked{data: in, sizes: sizes}}
 		conn, err := Client(t.Context(), leg, fix.client())
-		if err == nil != bytes.HasPrefix(in, honest) {
-			t.Fatalf("%v", err)
+		if honest := beginsWith(in, good[fix.mode]); err == nil != honest {
+			t.Fatalf("honest %v: %v", honest, err)
 		}
 		if err != nil && (conn != nil || !errors.Is(err, ErrHandshake)) {
 			t.Fatalf("%v with a connection: %v", err, conn != nil)
@@ -167,6 +180,13 @@ func FuzzRecords(f *testing.F) {
 		if changed {
 			stream[at] ^= flip
 		}
+		vectors.HoldFuzzed(t, stream, func(b []byte) {
+			rx := newRx(&memoryLeg{Reader: &chunked{data: b, sizes: sizes}}, key(), clientRole)
+			rx.dir.count = 1
+			for err := error(nil); err == nil; {
+				_, _, err = rx.read()
+			}
+		})
 		rx := newRx(&memoryLeg{Reader: &chunked{data: stream, sizes: sizes}}, key(), clientRole)
 		rx.dir.count = 1
 		for i := 0; ; i++ {
