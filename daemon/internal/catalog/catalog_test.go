@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"openscope/bench/vectors"
 	"openscope/passport"
 )
 
@@ -255,6 +256,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(logsFile)
 	f.Add(string(Starter))
 	f.Fuzz(func(t *testing.T, text string) {
+		vectors.HoldFuzzedYAML(t, text, func(s string) { _, _ = Parse("verbs.yaml", []byte(s)) })
 		c, err := Parse("verbs.yaml", []byte(text))
 		if err != nil {
 			if strings.Contains(err.Error(), "\n") {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"openscope/bench/vectors"
 	"openscope/passport"
 )
 
@@ -350,6 +351,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(string(StarterGrants))
 	f.Add("agents:\n  you:\n    users: [a]\n    allow: [{verb: app.a, params: {p: [x], n: {min: 1, max: 2}, u: {prefix: p}}}]\n    deny: [{verb: app.a}]\n    delegate: {to: [v], verbs: [app.a], max_ttl: 5m}\n")
 	f.Fuzz(func(t *testing.T, text string) {
+		vectors.HoldFuzzedYAML(t, text, func(s string) { _, _ = Parse("grants.yaml", []byte(s)) })
 		p, err := Parse("grants.yaml", []byte(text))
 		if err != nil {
 			if strings.Contains(err.Error(), "\n") {
@@ -368,6 +370,7 @@ func FuzzParseRecipients(f *testing.F) {
 	f.Add(string(StarterRecipients))
 	f.Add("recipients:\n  v: {key: osk1, note: n}\n")
 	f.Fuzz(func(t *testing.T, text string) {
+		vectors.HoldFuzzedYAML(t, text, func(s string) { _, _ = ParseRecipients("recipients.yaml", []byte(s)) })
 		known, err := ParseRecipients("recipients.yaml", []byte(text))
 		if err != nil && strings.Contains(err.Error(), "\n") {
 			t.Fatalf("an error of several lines: %q", err)
