@@ -1,6 +1,7 @@
 // Counts prints how often the tests try what they try: in make test (P) and in
 // make test-long (N), for every count that differs between the two. It reads
-// the constants of the files that are built with and without the tag long.
+// the constants of the files that are built with and without the tag long. What
+// make test has less of than is meant for it says what part it is.
 package main
 
 import (
@@ -15,6 +16,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -41,7 +43,22 @@ func main() {
 		c := counts[name]
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", name, c.p, c.n, c.what)
 	}
+	often, long := fuzzRuns(".ci/run"), fuzzRuns("Makefile")
+	fmt.Fprintf(w, "inputs for each fuzz target\t%s\t%s\tin CI, at every change: a tenth of what make fuzz takes\n", often, long)
 	_ = w.Flush()
+}
+
+// fuzzRuns is the first count with which a file calls the fuzzers.
+func fuzzRuns(path string) string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	m := regexp.MustCompile(`(?m)^\s*@?\.ci/fuzz (\d+)x$`).FindStringSubmatch(string(text))
+	if m == nil {
+		return "-"
+	}
+	return m[1]
 }
 
 // read takes the constants of a file that is built only with, or only without,

@@ -3,16 +3,16 @@
 package bench
 
 const (
-	// agreements is how many handshakes both implementations must agree on.
+	// agreements is how many handshakes both implementations must agree on: a tenth.
 	agreements = 1_000
 	// hpkeRounds is how many contexts circl and Go must agree on, each way and for
-	// each KEM.
+	// each KEM: a fifth.
 	hpkeRounds = 500
-	// revokes is how many sessions are revoked, each in the middle of something.
+	// revokes is how many sessions are revoked, each in the middle of something: a half.
 	revokes = 50
-	// lifetimes is how many sessions are let run to their end by the machine's clocks.
+	// lifetimes is how many sessions are let run to their end by the machine's clocks: a tenth.
 	lifetimes = 30
-	// daemonKills is how often a daemon is killed in the middle of a session.
+	// daemonKills is how often a daemon is killed in the middle of a session: a third.
 	daemonKills = 6
 	// callEvery is which of the sayings of TestACallIsJudgedTheSameHoweverItIsSaid
 	// the call command gets: each costs a process and a handshake.

@@ -4,6 +4,7 @@ package daemon
 
 const (
 	floodBytes     uint64 = 10 << 30
+	openCalls             = 10_000
 	clockSchedules        = 500
 	childEdits            = 10_000
 )

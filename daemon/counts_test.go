@@ -3,9 +3,12 @@
 package daemon
 
 const (
+	// floodBytes is how much a command writes that is held to its limit.
 	floodBytes uint64 = 256 << 20
-	// clockSchedules is how often clocks are bent under a session.
+	// openCalls is how many calls are opened at once: a seventh.
+	openCalls = 1_500
+	// clockSchedules is how often clocks are bent under a session: a fifth.
 	clockSchedules = 100
-	// childEdits is how often grants are edited under an agent's passport.
+	// childEdits is how often grants are edited under an agent's passport: a tenth.
 	childEdits = 1_000
 )

@@ -12,8 +12,6 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"runtime/debug"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -622,11 +620,7 @@ func TestOfTenThousandOpenCallsEightRun(t *testing.T) {
 	id, s := h.open("test.hold")
 	m := h.meet(s)
 	p := m.attach()
-	calls := 10_000
-	if raceDetected() {
-		calls = 1_500 // signatures take ten times as long there
-	}
-	for sent := range calls {
+	for sent := range openCalls {
 		h.clock.step(50 * time.Millisecond) // as fast as the rate allows
 		// Each END draws a challenge too, and the connection keeps the newest 64.
 		until(t, 20*time.Second, "few are unanswered", func() bool { return sent-p.results() < 40 })
@@ -636,14 +630,14 @@ func TestOfTenThousandOpenCallsEightRun(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	until(t, 20*time.Second, "all but eight have ended", func() bool { return p.results() == calls-8 })
+	until(t, 20*time.Second, "all but eight have ended", func() bool { return p.results() == openCalls-8 })
 	until(t, 10*time.Second, "the eight have begun", func() bool { return h.left("held.*") == 8 })
 	p.mu.Lock()
 	causes := make(map[call.Cause]int)
 	for _, r := range p.ended {
 		causes[r.Cause]++
 	}
-	if causes[call.Limit] != calls-8 {
+	if causes[call.Limit] != openCalls-8 {
 		t.Errorf("the calls beyond eight: %v", causes)
 	}
 	p.mu.Unlock()
@@ -654,15 +648,9 @@ func TestOfTenThousandOpenCallsEightRun(t *testing.T) {
 	if n := h.left("held.*"); n != 8 {
 		t.Errorf("%d calls ran", n)
 	}
-	if _, denied := h.logged("deny"); denied != calls-8 {
-		t.Errorf("%d denials in the log, want %d", denied, calls-8)
+	if _, denied := h.logged("deny"); denied != openCalls-8 {
+		t.Errorf("%d denials in the log, want %d", denied, openCalls-8)
 	}
-}
-
-// raceDetected reports whether the race detector is built in.
-func raceDetected() bool {
-	info, ok := debug.ReadBuildInfo()
-	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
 
 // until polls for what cannot be waited for.
