@@ -2,9 +2,11 @@
 BIN      := bin
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 PROGRAMS := ./daemon/cmd/openscope ./relay/cmd/openscope-relay ./client/cmd/openscope-reflect-client
+# What the recipient's program is made of runs on other systems than the daemon's.
+EVERYWHERE := ./client/... ./passport ./wire ./wire/call ./wire/channel ./wire/handle ./wire/term
 STATIC   := CGO_ENABLED=0 GOOS=$(GOOS) GOARCH=$(GOARCH)
 
-.PHONY: help build test test-long test-report vectors fuzz cover mutants demo bench fmt lint clean
+.PHONY: help build build-client test test-long test-report vectors fuzz cover mutants demo bench fmt lint clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -12,6 +14,9 @@ help: ## what there is
 build: ## the three programs, into bin/
 	@mkdir -p $(BIN)
 	$(STATIC) go build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o $(BIN)/ $(PROGRAMS)
+
+build-client: ## the recipient's program for linux, macOS and windows, into bin/client/
+	@VERSION='$(VERSION)' .ci/clients $(BIN)/client
 
 test: ## everything that proves it; lists what was skipped, and why
 	@.ci/test
@@ -47,13 +52,15 @@ cover: ## fails where the tests of passport or wire reach less than 90 % of it
 fmt: ## formats the code
 	@gofmt -l -w .
 
-lint: ## gofmt, go vet (also for 32 bits, and of the long tests), staticcheck
+lint: ## gofmt, go vet (also for 32 bits, of the long tests, and for the client's other systems), staticcheck
 	@out=$$(gofmt -l .); [ -z "$$out" ] || { echo "not formatted (make fmt):"; echo "$$out"; exit 1; }
 	go vet ./...
 	go vet .ci/report.go
 	go vet .ci/counts.go
 	GOARCH=386 go vet ./...
 	go vet -tags=long ./...
+	GOOS=darwin go vet $(EVERYWHERE)
+	GOOS=windows go vet $(EVERYWHERE)
 	go tool -modfile=.ci/tools.mod staticcheck ./...
 
 clean: ## removes bin/
