@@ -8,6 +8,32 @@ import (
 	"time"
 )
 
+func TestAnInterruptIsAnAnswerToTheQuestionForTheWords(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.open("5m", "test.echo:text=hello")
+	words := strings.SplitN(s.must("openscope", "fingerprint"), "\n", 2)[0]
+	s.words = ""
+	for _, args := range [][]string{nil, {"call", "test.echo"}} {
+		for _, before := range []string{"", words + "\n"} { // to either question
+			c := onTerminal(t, command(append(s.env(), "XDG_STATE_HOME="+t.TempDir()), "openscope-reflect-client", args...), 80, 24)
+			c.sees(`\(8 words\): `)
+			if c.types(before); before != "" {
+				c.sees(`remember this daemon by: `)
+			}
+			c.types("\x03")
+			c.sees(`interrupted`)
+			<-c.done
+			if code := c.cmd.ProcessState.ExitCode(); code != 130 {
+				t.Errorf("%v: it ends with %d", args, code)
+			}
+		}
+	}
+	if text, err := os.ReadFile(s.path("known_daemons")); err == nil {
+		t.Errorf("remembered is %q", text)
+	}
+}
+
 func TestAPersonAtATerminal(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)

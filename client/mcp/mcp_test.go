@@ -91,7 +91,12 @@ func connect(t *testing.T, s *session, only ...passport.Spec) *agent {
 	ended := make(chan error, 1)
 	go func() { ended <- a.server.Run(context.Background(), fromHost, toHost) }()
 	c := mcp.NewClient(&mcp.Implementation{Name: "test", Version: "1"}, &mcp.ClientOptions{
-		ToolListChangedHandler: func(context.Context, *mcp.ToolListChangedRequest) { a.changed <- struct{}{} },
+		ToolListChangedHandler: func(context.Context, *mcp.ToolListChangedRequest) {
+			select {
+			case a.changed <- struct{}{}:
+			default: // one that nobody waits for
+			}
+		},
 		ProgressNotificationHandler: func(_ context.Context, r *mcp.ProgressNotificationClientRequest) {
 			a.mu.Lock()
 			defer a.mu.Unlock()
@@ -416,6 +421,31 @@ func TestAToolOnceListedNeverChanges(t *testing.T) {
 	a.server.Changed()
 	if last := a.tools(t); len(last) != 1 {
 		t.Errorf("an older passport is shown: %v", last)
+	}
+}
+
+func TestADaemonThatMakesUpToolsIsNotFollowedWithoutEnd(t *testing.T) {
+	s := newSession(echo)
+	a := connect(t, s)
+	before := face(t, a.tools(t)["test.echo"])
+	for serial := range uint32(2 * maxEver) {
+		reworded := mark
+		reworded.Summary = fmt.Sprintf("Leave mark %d", serial)
+		s.extend(serial+2, echo, reworded)
+		a.server.Changed()
+	}
+	a.server.mu.Lock()
+	ever := len(a.server.table.ever)
+	a.server.mu.Unlock()
+	if ever != maxEver {
+		t.Errorf("%d tools are remembered, want %d", ever, maxEver)
+	}
+	tools := a.tools(t)
+	if len(tools) != 1 || face(t, tools["test.echo"]) != before {
+		t.Errorf("listed are %d tools; the first is %v", len(tools), tools["test.echo"])
+	}
+	if c := a.call(t, "test.echo", `{"text":"hello"}`); c.Outcome != succeeded {
+		t.Errorf("what was listed before: %+v", c.result)
 	}
 }
 

@@ -54,6 +54,8 @@ type Server struct {
 	mu    sync.Mutex // guards what is below
 	table *table
 	over  string // why the session is over; empty while it is not
+	// warnings is how many there were.
+	warnings int
 }
 
 // maxCalls bounds the calls that run at once. The daemon allows fewer; it is for
@@ -95,7 +97,7 @@ func (s *Server) Changed() {
 	s.table.serial = p.Serial
 	added, removed, skipped := s.table.change(p.Issuer, s.offered(p))
 	for _, err := range skipped {
-		s.cfg.Logger.Warn("a verb is not offered", "error", err)
+		s.warn(err)
 	}
 	if len(removed) > 0 {
 		s.sdk.RemoveTools(removed...)
@@ -116,12 +118,22 @@ func (s *Server) offered(p *passport.Passport) []passport.Verb {
 	for _, spec := range s.cfg.Only {
 		part, err := p.Grant.Narrow([]passport.Spec{spec}, passport.Limits{})
 		if err != nil {
-			s.cfg.Logger.Warn("a verb is not offered", "error", err)
+			s.warn(err)
 			continue
 		}
 		verbs = append(verbs, part.Verbs...)
 	}
 	return verbs
+}
+
+// maxWarnings bounds what is logged of a daemon's doing.
+const maxWarnings = 64
+
+// warn says why a verb is no tool; s.mu is held.
+func (s *Server) warn(err error) {
+	if s.warnings++; s.warnings <= maxWarnings {
+		s.cfg.Logger.Warn("a verb is not offered", "error", err)
+	}
 }
 
 // Run serves the agent, once, until it hangs up. The error is why the session ended

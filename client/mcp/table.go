@@ -11,9 +11,15 @@ import (
 // tools, narrowing it removes them.
 type table struct {
 	listed map[string]*tool // by name
-	ever   map[string]*tool
-	serial uint32 // of the passport it shows
+	ever   map[string]*tool // at most maxEver
+	serial uint32           // of the passport it shows
 }
+
+// maxEver bounds what is remembered: many times what an issuer extends in half an
+// hour. A daemon that makes up new verbs without end is not followed.
+const maxEver = 1024
+
+var errTooMany = fmt.Errorf("%d tools were listed in this session: there will be no more", maxEver)
 
 func newTable() *table {
 	return &table{listed: make(map[string]*tool), ever: make(map[string]*tool)}
@@ -47,7 +53,12 @@ func (t *table) change(issuer string, verbs []passport.Verb) (added []*tool, rem
 	}
 	for _, made := range fresh {
 		if !standing[made.face] {
-			named := made.named(t.name(made))
+			name := t.name(made)
+			if t.ever[name] == nil && len(t.ever) == maxEver {
+				skipped = append(skipped, fmt.Errorf("%s: %w", made.verb.Name, errTooMany))
+				continue
+			}
+			named := made.named(name)
 			t.listed[named.def.Name], t.ever[named.def.Name] = named, named
 			added = append(added, named)
 		}

@@ -42,7 +42,7 @@ func (o *options) call(ctx context.Context, env *term.Env, args []string, opts c
 	if err != nil {
 		return err
 	}
-	defer s.Close()
+	defer o.leave(s)
 	params = client.Fill(client.Alternatives(s.Passport(), args[0]), params)
 	return runCall(ctx, env, s, args[0], params, opts)
 }

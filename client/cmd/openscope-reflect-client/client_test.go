@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -234,6 +235,43 @@ func TestRawBytesAreForNoTerminal(t *testing.T) {
 		}
 		if err := term.Flush(w); err != nil || out.String() != want {
 			t.Errorf("raw %v: %q, %v", raw, out.String(), err)
+		}
+	}
+}
+
+func TestWhatADaemonSaysUnaskedHoldsNothingUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told, over := newTeller(), make(chan struct{})
+		var shown []string
+		reads := make(chan struct{})
+		go told.run(over, func(text string) { <-reads; shown = append(shown, text) })
+		const flood = 100_000
+		began := time.Now()
+		for range flood { // the screen stands still
+			told.add("x")
+		}
+		told.settle()
+		if took := time.Since(began); took != settleFor {
+			t.Errorf("a screen that stands still costs %v at the end, want %v", took, settleFor)
+		}
+		close(reads)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if most := int(time.Second/tellEvery) + 3; len(shown) > most {
+			t.Errorf("%d lines in a second, want at most %d", len(shown), most)
+		}
+		close(over)
+		told.settle()
+		if len(shown) > maxTold+2 || shown[1] != fmt.Sprintf("%d more notices came faster than they can be read", flood-maxTold-1) {
+			t.Errorf("shown: %d, %q", len(shown), shown[:2])
+		}
+	})
+}
+
+func TestALineThatIsNoTextIsNoCall(t *testing.T) {
+	for _, line := range []string{"test.echo text=\xff", "\xc0\xaftest.echo", "test.echo text=\xed\xa0\x80"} {
+		if words, _, err := splitCall(line); err == nil {
+			t.Errorf("%q is read as %q", line, words)
 		}
 	}
 }

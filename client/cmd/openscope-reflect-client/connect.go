@@ -28,11 +28,12 @@ func (o *options) connect(ctx context.Context, env *term.Env) (*client.Session, 
 }
 
 func (o *options) connectAsking(ctx context.Context, env *term.Env, answers *bufio.Reader) (*client.Session, error) {
-	s, _, err := o.connectWith(ctx, env, answers, func(*passport.Passport) {
-		fmt.Fprintln(env.Stderr, "the issuer has changed the session; see: verbs")
-	}, func(text string) { fmt.Fprintln(env.Stderr, text) })
+	s, _, err := o.connectWith(ctx, env, answers, func(*passport.Passport) { o.told.add(changedNotice) },
+		func(text string) { fmt.Fprintln(env.Stderr, text) })
 	return s, err
 }
+
+const changedNotice = "the issuer has changed the session; see: verbs"
 
 // connectWith is connectAsking for a command that acts on a new passport, and
 // shows what the daemon tells, itself.
@@ -50,20 +51,29 @@ func (o *options) connectWith(ctx context.Context, env *term.Env, answers *bufio
 	if cfg.Roots, err = o.roots(); err != nil {
 		return nil, false, err
 	}
-	if err := o.confirm(env, h, answers); err != nil {
+	if err := o.confirm(ctx, env, h, answers); err != nil {
 		return nil, false, err
 	}
+	o.told = newTeller()
 	cfg.OnNotice = func(s *client.Session, n call.Notice) {
-		tell(n.Text)
+		text := n.Text
 		if n.Kind == call.NoticePending && !h.Sealed {
-			tell("tell the issuer these words: " + strings.Join(s.Words(), " "))
+			text += "\ntell the issuer these words: " + strings.Join(s.Words(), " ")
 		}
+		o.told.add(text)
 	}
 	cfg.OnPassport = changed
 	if s, err = client.Connect(ctx, cfg); err != nil {
 		return nil, false, connectError(ctx, h, err)
 	}
+	go o.told.run(s.Done(), tell)
 	return s, !h.Sealed, nil
+}
+
+// leave closes the session; what was told before is shown.
+func (o *options) leave(s *client.Session) {
+	_ = s.Close() // it has no error to tell of
+	o.told.settle()
 }
 
 func (o *options) roots() (*x509.CertPool, error) {

@@ -27,6 +27,8 @@ func main() {
 // options are the flags that every command takes, before its name or after it.
 type options struct {
 	passport, identity, fingerprint, daemon, relayCA, knownDaemons string
+
+	told *teller // of the session that stands
 }
 
 // define makes the flags, each with what is known of it so far.

@@ -56,7 +56,7 @@ func (o *options) mcp(ctx context.Context, env *term.Env, verbs []string) error 
 	if err != nil {
 		return err
 	}
-	defer session.Close()
+	defer o.leave(session)
 	if err := o.checkSpecs(session, only); err != nil {
 		return err
 	}

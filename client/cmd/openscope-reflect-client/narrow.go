@@ -95,7 +95,7 @@ func (o *options) narrow(ctx context.Context, env *term.Env, to string, params [
 	if err != nil {
 		return err
 	}
-	defer s.Close()
+	defer o.leave(s)
 	if to == "" {
 		if made.Key, made.Identity, err = o.newAgentKey(); err != nil {
 			return err

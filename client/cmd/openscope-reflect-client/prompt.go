@@ -37,11 +37,11 @@ func (o *options) prompt(ctx context.Context, env *term.Env, _ []string) error {
 		answers = input
 	}
 	sh := &shell{env: env, interrupts: interrupts, input: input}
+	sh.open(stateDir(os.Getenv))
 	if err := sh.connect(ctx, o, answers); err != nil {
 		return err
 	}
-	defer sh.session.Close()
-	sh.open(stateDir(os.Getenv))
+	defer o.leave(sh.session)
 	if err := printVerbs(env, sh.session); err != nil {
 		return err
 	}
@@ -71,8 +71,8 @@ func (sh *shell) connect(ctx context.Context, o *options, answers *bufio.Reader)
 	defer stop()
 	var err error
 	sh.session, _, err = o.connectWith(ctx, sh.env, answers, func(p *passport.Passport) {
-		sh.say("the issuer has changed the session; see: verbs")
-	}, sh.notice)
+		o.told.add(changedNotice)
+	}, sh.say)
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func (sh *shell) connect(ctx context.Context, o *options, answers *bufio.Reader)
 	return nil
 }
 
-// open makes the terminal ready, where there is one.
+// open makes the terminal ready, where there is one, before anything can be told.
 func (sh *shell) open(stateDir string) {
 	verbs := func(line string, pos int) (string, int, []string) {
 		return complete(sh.session.Passport().Grant.Verbs, line, pos)
@@ -106,14 +106,8 @@ func (a aboveMeter) Write(p []byte) (int, error) {
 
 // say tells of what comes unasked.
 func (sh *shell) say(text string) {
-	to := sh.screen
-	if to == nil {
-		to = sh.env.Stderr
-	}
-	fmt.Fprintln(to, term.Clean(text))
+	fmt.Fprintln(sh.screen, term.Clean(text))
 }
-
-func (sh *shell) notice(text string) { sh.say(text) }
 
 // prompt is the text before the line: whose daemon, and how long the session
 // still lasts.

@@ -79,7 +79,7 @@ func (o *options) request(ctx context.Context, env *term.Env, spec, reason strin
 	if err != nil {
 		return err
 	}
-	defer s.Close()
+	defer o.leave(s)
 	var out strings.Builder
 	params := []call.Param{{Name: "verb", Value: spec}, {Name: "reason", Value: reason}}
 	r, err := s.Call(ctx, requestVerb, params, &out, io.Discard)

@@ -52,7 +52,7 @@ func (o *options) verbs(ctx context.Context, env *term.Env, _ []string) error {
 	if err != nil {
 		return err
 	}
-	defer s.Close()
+	defer o.leave(s)
 	return printVerbs(env, s)
 }
 

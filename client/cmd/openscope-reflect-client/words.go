@@ -3,11 +3,15 @@ package main
 import (
 	"errors"
 	"strings"
+	"unicode/utf8"
 )
 
 // splitLine cuts a line at spaces; double quotes keep them, and a backslash
 // takes what follows it as it is.
 func splitLine(line string) ([]string, error) {
+	if !utf8.ValidString(line) { // what is read below would be something else
+		return nil, errors.New("the line is not text")
+	}
 	var words []string
 	var word strings.Builder
 	begun, quoted, escaped := false, false, false
