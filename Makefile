@@ -6,7 +6,7 @@ PROGRAMS := ./daemon/cmd/openscope ./relay/cmd/openscope-relay ./client/cmd/open
 EVERYWHERE := ./client/... ./passport ./wire ./wire/call ./wire/channel ./wire/handle ./wire/term
 STATIC   := CGO_ENABLED=0 GOOS=$(GOOS) GOARCH=$(GOARCH)
 
-.PHONY: help build build-client test test-long test-report vectors fuzz cover mutants demo bench fmt lint clean
+.PHONY: help build man build-client test test-long test-report vectors fuzz cover mutants demo bench fmt lint clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -17,6 +17,12 @@ build: ## the three programs, into bin/
 
 build-client: ## the recipient's program for linux, macOS and windows, into bin/client/
 	@VERSION='$(VERSION)' .ci/clients $(BIN)/client
+
+man: build ## their manual pages and completion scripts, made by the programs themselves, into bin/
+	@for p in $(notdir $(PROGRAMS)); do \
+		$(BIN)/$$p __man >$(BIN)/$$p.1 && \
+		for s in bash zsh fish; do $(BIN)/$$p completion $$s >$(BIN)/$$p.$$s || exit 1; done || exit 1; \
+	done
 
 test: ## everything that proves it; lists what was skipped, and why
 	@.ci/test

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"openscope/daemon/internal/control"
 	"openscope/wire/call"
@@ -39,6 +40,16 @@ func (c *core) Status(ctx context.Context) (control.Status, error) {
 func (c *core) Fingerprint(context.Context) (control.Fingerprint, error) {
 	fp := channel.Fingerprint(c.publicKey())
 	return control.Fingerprint{Words: handle.FingerprintWords(fp), Hex: hex.EncodeToString(fp[:])}, nil
+}
+
+// Agents are those that whoever asks may act as.
+func (c *core) Agents(ctx context.Context) ([]string, error) {
+	who, err := asking(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p := c.rules.Load().policy
+	return slices.DeleteFunc(p.Agents(), func(agent string) bool { return !p.MayAct(agent, policyWho(who)) }), nil
 }
 
 // Verbs is the agent's live surface, for whoever may act as it.

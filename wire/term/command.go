@@ -33,6 +33,11 @@ type Command struct {
 	MinArgs, MaxArgs int
 	Run              func(ctx context.Context, env *Env, args []string) error
 	Subcommands      []*Command
+	// Hidden commands are for scripts: they are listed nowhere.
+	Hidden bool
+	// Complete offers what could stand at some place of the command line; see
+	// [Completing]. It asks whoever knows, and gives up when they do not answer.
+	Complete func(ctx context.Context, at Completing) []Candidate
 	// Interactive commands handle interrupts themselves.
 	Interactive bool
 	// Options let a command read its flags from a file or the environment too.
@@ -42,7 +47,7 @@ type Command struct {
 // Main runs a command line and returns the exit code. Errors are one line on
 // stderr, and one more for the hint.
 func Main(ctx context.Context, env *Env, root *Command, argv []string) int {
-	err := root.run(ctx, env, []string{env.Program}, argv)
+	err := withOwn(root).run(ctx, env, []string{env.Program}, argv)
 	if err == nil {
 		return int(OK)
 	}
@@ -189,7 +194,9 @@ func (c *Command) help(w io.Writer, path []string, fs *flag.FlagSet) {
 	if len(c.Subcommands) > 0 {
 		fmt.Fprintln(w, "\ncommands:")
 		for _, s := range c.Subcommands {
-			fmt.Fprintf(w, "  %-12s %s\n", s.Name, s.Short)
+			if !s.Hidden {
+				fmt.Fprintf(w, "  %-12s %s\n", s.Name, s.Short)
+			}
 		}
 	}
 	fmt.Fprintln(w, "\nflags:")

@@ -61,7 +61,7 @@ func fromEnvironment(getenv func(string) string) *options {
 
 func root() *term.Command {
 	o := fromEnvironment(os.Getenv)
-	return &term.Command{
+	return completing(o, &term.Command{
 		Name: program, Args: "[name=value ...]", Flags: o.define,
 		Short: "call what somebody inside a closed network has shared with you",
 		Long: `Without a command it connects, lists the verbs you may call, and opens a prompt.
@@ -79,5 +79,5 @@ issuer by another way than the handle came.`,
 			{Name: "key", Short: "print your public key, to be registered by the issuer", Flags: o.define, Run: o.key},
 			term.VersionCommand(version),
 		},
-	}
+	})
 }

@@ -53,7 +53,8 @@ func verbsCommand(p *paths) *term.Command {
 	var agent string
 	return &term.Command{
 		Name: "verbs", Short: "every verb an agent may call, with its parameters and their bounds",
-		Flags: func(fs *flag.FlagSet) { agentFlag(fs, &agent) },
+		Complete: p.completes(nil),
+		Flags:    func(fs *flag.FlagSet) { agentFlag(fs, &agent) },
 		Run: func(ctx context.Context, env *term.Env, _ []string) error {
 			if err := needAgent(agent); err != nil {
 				return err
@@ -95,8 +96,9 @@ func callCommand(p *paths) *term.Command {
 	var agent string
 	return &term.Command{
 		Name: "call", Args: "VERB [name=value ...]", MinArgs: 1, MaxArgs: -1,
-		Short: "make one call, through the same chokepoint as everybody",
-		Flags: func(fs *flag.FlagSet) { agentFlag(fs, &agent) },
+		Short:    "make one call, through the same chokepoint as everybody",
+		Complete: p.completes(p.callWords),
+		Flags:    func(fs *flag.FlagSet) { agentFlag(fs, &agent) },
 		Run: func(ctx context.Context, env *term.Env, args []string) error {
 			if err := needAgent(agent); err != nil {
 				return err

@@ -31,7 +31,7 @@ func auditCommand(p *paths) *term.Command {
 		Subcommands: []*term.Command{
 			auditTailCommand(p),
 			{
-				Name: "show", Args: "SESSION", MinArgs: 1, MaxArgs: 1, Short: "every entry about one session",
+				Name: "show", Args: "SESSION", MinArgs: 1, MaxArgs: 1, Short: "every entry about one session", Complete: p.completes(p.everySession),
 				Run: func(ctx context.Context, env *term.Env, args []string) error {
 					return p.showLog(ctx, env, control.AuditRequest{Session: args[0]})
 				},

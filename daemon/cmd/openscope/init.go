@@ -30,7 +30,7 @@ type initFlags struct {
 func initCommand() *term.Command {
 	f := &initFlags{dir: defaultConfigDir}
 	return &term.Command{
-		Name: "init", Short: "write a starter configuration, an identity sample verbs and a grants file that denies everything",
+		Name: "init", Short: "write a starter configuration, an identity, sample verbs, and a grants file that denies everything",
 		Long: "It overwrites nothing without --force, and the identity not even then: recipients know the daemon by it.",
 		Flags: func(fs *flag.FlagSet) {
 			fs.StringVar(&f.dir, "dir", f.dir, "the `DIR` to write into")

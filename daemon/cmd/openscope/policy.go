@@ -52,8 +52,9 @@ func policyExplainCommand(p *paths) *term.Command {
 	var agent string
 	return &term.Command{
 		Name: "explain", Args: "VERB [name=value ...]", MinArgs: 1, MaxArgs: -1,
-		Short: "which rule decides about a call, and why; nothing is called",
-		Flags: func(fs *flag.FlagSet) { agentFlag(fs, &agent) },
+		Short:    "which rule decides about a call, and why; nothing is called",
+		Complete: p.completes(p.callWords),
+		Flags:    func(fs *flag.FlagSet) { agentFlag(fs, &agent) },
 		Run: func(ctx context.Context, env *term.Env, args []string) error {
 			if err := needAgent(agent); err != nil {
 				return err

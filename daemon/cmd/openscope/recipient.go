@@ -16,7 +16,10 @@ func recipientCommand(p *paths) *term.Command {
 		Subcommands: []*term.Command{
 			recipientAddCommand(p),
 			{Name: "list", Short: "list the registered recipients", Run: p.recipientList},
-			{Name: "remove", Args: "ALIAS", MinArgs: 1, MaxArgs: 1, Run: p.recipientRemove, Short: "take a recipient out (root)"},
+			{
+				Name: "remove", Args: "ALIAS", MinArgs: 1, MaxArgs: 1, Run: p.recipientRemove,
+				Short: "take a recipient out (root)", Complete: p.completes(p.aliases),
+			},
 		},
 	}
 }

@@ -19,15 +19,16 @@ func shareCommand(p *paths) *term.Command {
 			shareOpenCommand(p),
 			{
 				Name: "confirm", Args: "ID WORDS", MinArgs: 2, MaxArgs: 5, Run: p.shareConfirm,
-				Short: "confirm the words that the recipient of a bearer session reads to you",
+				Short:    "confirm the words that the recipient of a bearer session reads to you",
+				Complete: p.completes(p.sessions),
 			},
 			shareListCommand(p),
-			{Name: "show", Args: "ID", MinArgs: 1, MaxArgs: 1, Run: p.shareShow, Short: "everything about one session"},
+			{Name: "show", Args: "ID", MinArgs: 1, MaxArgs: 1, Run: p.shareShow, Short: "everything about one session", Complete: p.completes(p.everySession)},
 			shareExtendCommand(p),
 			shareRevokeCommand(p),
 			shareWatchCommand(p),
 			{
-				Name: "approve", Args: "CALL", MinArgs: 1, MaxArgs: 1, Short: "let one waiting call run, once",
+				Name: "approve", Args: "CALL", MinArgs: 1, MaxArgs: 1, Short: "let one waiting call run, once", Complete: p.completes(p.waitingCalls),
 				Run: func(ctx context.Context, env *term.Env, args []string) error {
 					return p.shareAnswer(ctx, env, control.AnswerRequest{Call: args[0], Approve: true})
 				},
@@ -55,8 +56,8 @@ func shareOpenCommand(p *paths) *term.Command {
 colon: name=value pins it, name=a|b keeps a set, name=1..10 a range of integers,
 name^=web- a prefix; more parameters after commas. A value with , | " or \ goes in
 double quotes.`,
-		Flags: f.define,
-		Run:   func(ctx context.Context, env *term.Env, _ []string) error { return p.shareOpen(ctx, env, f) },
+		Flags: f.define, Complete: p.completes(nil),
+		Run: func(ctx context.Context, env *term.Env, _ []string) error { return p.shareOpen(ctx, env, f) },
 	}
 }
 
@@ -239,7 +240,7 @@ func paramsText(params []control.Param) string {
 func shareDenyCommand(p *paths) *term.Command {
 	var reason string
 	return &term.Command{
-		Name: "deny", Args: "CALL", MinArgs: 1, MaxArgs: 1, Short: "refuse one waiting call",
+		Name: "deny", Args: "CALL", MinArgs: 1, MaxArgs: 1, Short: "refuse one waiting call", Complete: p.completes(p.waitingCalls),
 		Flags: func(fs *flag.FlagSet) {
 			fs.StringVar(&reason, "reason", "", "a `TEXT` for the recipient and the log")
 		},
@@ -297,7 +298,8 @@ func shareExtendCommand(p *paths) *term.Command {
 	var verbs term.List
 	return &term.Command{
 		Name: "extend", Args: "ID", MinArgs: 1, MaxArgs: 1,
-		Short: "let a session last longer, never past 30 minutes after it was opened, or share more verbs in it",
+		Short:    "let a session last longer, never past 30 minutes after it was opened, or share more verbs in it",
+		Complete: p.completes(p.sessions),
 		Flags: func(fs *flag.FlagSet) {
 			fs.Var(&ttl, "ttl", "how `LONG` from now")
 			fs.Var(&verbs, "verb", "one more `SPEC`; may be given several times")
@@ -322,6 +324,7 @@ func shareRevokeCommand(p *paths) *term.Command {
 	all := false
 	return &term.Command{
 		Name: "revoke", Args: "ID|--all", MaxArgs: 1, Short: "end a session now: running work is killed",
+		Complete: p.completes(p.sessions),
 		Flags: func(fs *flag.FlagSet) {
 			fs.BoolVar(&all, "all", false, "every live session of yours")
 			fs.StringVar(&reason, "reason", "", "a `TEXT` for the recipient and the log")

@@ -18,7 +18,8 @@ func shareWatchCommand(p *paths) *term.Command {
 	readOnly := false
 	return &term.Command{
 		Name: "watch", Args: "ID", MinArgs: 1, MaxArgs: 1,
-		Short: "see calls and their output as they come; answer for calls, or revoke, by one key",
+		Short:    "see calls and their output as they come; answer for calls, or revoke, by one key",
+		Complete: p.completes(p.sessions),
 		Long: `Without a terminal it prints a line for everything that happens, and ends with the
 session. With --json each event is an object on a line of its own.`,
 		Flags: func(fs *flag.FlagSet) {

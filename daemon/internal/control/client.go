@@ -87,6 +87,11 @@ func (c *Client) Fingerprint(ctx context.Context) (Fingerprint, error) {
 	return ask[Fingerprint](ctx, c, "fingerprint", nothing{})
 }
 
+// Agents implements Daemon.
+func (c *Client) Agents(ctx context.Context) ([]string, error) {
+	return ask[[]string](ctx, c, "agents", nothing{})
+}
+
 // Verbs implements Daemon.
 func (c *Client) Verbs(ctx context.Context, r VerbsRequest) ([]VerbInfo, error) {
 	return ask[[]VerbInfo](ctx, c, "verbs", r)

@@ -104,6 +104,7 @@ func (s *Server) routes() http.Handler {
 	d := s.daemon
 	handle(mux, "status", func(ctx context.Context, _ struct{}) (Status, error) { return d.Status(ctx) })
 	handle(mux, "fingerprint", func(ctx context.Context, _ struct{}) (Fingerprint, error) { return d.Fingerprint(ctx) })
+	handle(mux, "agents", func(ctx context.Context, _ struct{}) ([]string, error) { return d.Agents(ctx) })
 	handle(mux, "verbs", d.Verbs)
 	handle(mux, "share/open", func(ctx context.Context, r OpenRequest) (OpenResult, error) {
 		r.TTL = time.Duration(r.TTLS)

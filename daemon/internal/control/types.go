@@ -16,6 +16,7 @@ import (
 type Daemon interface {
 	Status(ctx context.Context) (Status, error)
 	Fingerprint(ctx context.Context) (Fingerprint, error)
+	Agents(ctx context.Context) ([]string, error)
 	Verbs(ctx context.Context, r VerbsRequest) ([]VerbInfo, error)
 	Call(ctx context.Context, r CallRequest, stdout, stderr io.Writer) (CallResult, error)
 	OpenShare(ctx context.Context, r OpenRequest) (OpenResult, error)

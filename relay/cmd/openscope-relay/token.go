@@ -52,12 +52,25 @@ func tokenCommand() *term.Command {
 		fs.DurationVar(&lifetime, "expires", 0, "the token ends after so `long` (never)")
 		defineTokenLimits(fs, &limits, "")
 	}
+	known := func(ctx context.Context, at term.Completing) (all []term.Candidate) {
+		if at.Flag != "" || len(at.Words) > 0 {
+			return nil
+		}
+		_ = with(func(_ *term.Env, tokens tokenStore, _ string) error { // what cannot be read is not offered
+			entries, err := tokens.List()
+			for _, e := range entries {
+				all = append(all, term.Candidate{Text: e.Name, About: "made " + e.Created.Format(time.DateOnly)})
+			}
+			return err
+		})(ctx, at.Env, nil)
+		return all
+	}
 	return &term.Command{
 		Name: "token", Short: "who may stand at this relay", Flags: from.define,
 		Subcommands: []*term.Command{
 			{Name: "new", Args: "NAME", MinArgs: 1, MaxArgs: 1, Flags: defineNew, Run: with(create), Short: "make a token; it is shown this once"},
 			{Name: "list", Flags: from.define, Run: with(listTokens), Short: "list the tokens"},
-			{Name: "revoke", Args: "NAME", MinArgs: 1, MaxArgs: 1, Flags: from.define, Run: with(revokeToken), Short: "take a token out; running sessions of it end"},
+			{Name: "revoke", Args: "NAME", MinArgs: 1, MaxArgs: 1, Flags: from.define, Run: with(revokeToken), Complete: known, Short: "take a token out; running sessions of it end"},
 		},
 	}
 }
