@@ -174,6 +174,7 @@ func (a *action) event(kind string) audit.Event {
 	}
 	if a.conn != nil {
 		e.Connection = hex.EncodeToString(a.conn.id[:])
+		e.RID = hex.EncodeToString(a.conn.share.RID[:])
 		e.Request, e.Signature, e.TH2 = a.body, a.signature, a.conn.th2[:]
 	}
 	e.Call, e.Verb = a.request.ID.String(), a.request.Verb

@@ -39,7 +39,7 @@ func (c *core) serveCall(ctx context.Context, act *action, out *output) outcome 
 	if err := c.logIntent(act); err != nil {
 		return c.unlogged(act, err)
 	}
-	done := c.execute(ctx, act, out)
+	done := c.signed(act, c.execute(ctx, act, out))
 	if err := c.logOutcome(act, done); err != nil {
 		return c.unlogged(act, err)
 	}
@@ -54,6 +54,8 @@ type outcome struct {
 	stdout, stderr call.Digest
 	// suppressed is how many of the daemon's own credentials were taken out.
 	suppressed int
+	// end says all this to the recipient; empty for a local call.
+	end signedEnd
 }
 
 // ended is the reason a context or a call was ended with: a cause for the
@@ -178,6 +180,7 @@ func (c *core) logOutcome(act *action, done outcome) error {
 	e.Count = done.suppressed
 	// The intent carries the request; the outcome need only name it.
 	e.Params, e.Request, e.Signature, e.TH2 = nil, nil, nil, nil
+	e.End, e.EndSignature = done.end.body, done.end.signature
 	return c.record(e)
 }
 
@@ -190,12 +193,14 @@ func (c *core) deny(act *action, err error) outcome {
 	if act.session != nil {
 		act.session.NoteRefused()
 	}
+	done := c.signed(act, outcome{cause: why.cause, reason: why.reason}.withEmptyStreams())
 	e := act.event("deny")
 	e.Decision, e.Rule, e.Cause, e.Reason = "deny", act.rule, why.cause.String(), why.reason
+	e.End, e.EndSignature = done.end.body, done.end.signature
 	if err := c.record(e); err != nil {
 		return c.unlogged(act, err)
 	}
-	return outcome{cause: why.cause, reason: why.reason}.withEmptyStreams()
+	return done
 }
 
 // unlogged is the outcome of a call whose record could not be written: the
@@ -207,7 +212,7 @@ func (c *core) unlogged(act *action, err error) outcome {
 			c.endShare(s, call.AuditFailure, "the log could not be written")
 		}
 	}
-	return outcome{cause: call.AuditFailure, reason: "the log could not be written"}.withEmptyStreams()
+	return c.signed(act, outcome{cause: call.AuditFailure, reason: "the log could not be written"}.withEmptyStreams())
 }
 
 func auditDigest(d call.Digest) *audit.Digest {

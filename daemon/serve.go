@@ -39,12 +39,12 @@ func (c *core) TakeCall(id connID, body, signature []byte) error {
 		request: req, body: body, signature: signature,
 	}
 	if !s.Ledger.Begin(req.ID) {
-		return conn.end(c, act, c.deny(act, errors.New("the call id was used before")))
+		return conn.end(act, c.deny(act, errors.New("the call id was used before")))
 	}
 	if !conn.challenges.Fresh(req.Challenge) {
 		stale := c.deny(act, &ended{cause: call.Stale, reason: "the request came too late to be run"})
 		s.Ledger.End(req.ID, stale.cause)
-		return conn.end(c, act, stale)
+		return conn.end(act, stale)
 	}
 	ctx, forget, err := conn.begin(c, req.ID)
 	if err != nil {
@@ -56,7 +56,7 @@ func (c *core) TakeCall(id connID, body, signature []byte) error {
 		s.Ledger.End(req.ID, done.cause)
 		// A connection that is gone needs no answer; its end is noticed by
 		// whoever reads from it.
-		_ = conn.end(c, act, done)
+		_ = conn.end(act, done)
 	})
 	return nil
 }
@@ -82,23 +82,41 @@ func (conn *connection) begin(c *core, id call.ID) (ctx context.Context, forget 
 
 // end answers a call: the reason in words where there is one, then the signed
 // result (wire/README.md §6).
-func (conn *connection) end(c *core, act *action, done outcome) error {
+func (conn *connection) end(act *action, done outcome) error {
+	if done.end.body == nil {
+		return errors.New("answering a call: its end could not be signed")
+	}
 	if done.reason != "" {
 		if err := conn.peer.Notify(call.Notice{Kind: call.NoticeReason, ID: act.request.ID, Text: printable(done.reason)}); err != nil {
 			return err
 		}
 	}
-	challenge, err := conn.challenges.Issue()
+	return conn.peer.End(act.request.ID, done.end.body, done.end.signature)
+}
+
+// signedEnd is a call's END, as it is sent and as the log keeps it.
+type signedEnd struct{ body, signature []byte }
+
+// signed is the outcome with the END that tells it (wire/README.md §6.4). It is
+// made before the outcome is logged: one entry, and one sync, have both what
+// happened and what the recipient can show of it. A local call has none.
+func (c *core) signed(act *action, done outcome) outcome {
+	done.end = signedEnd{}
+	if act.conn == nil {
+		return done
+	}
+	challenge, err := act.conn.challenges.Issue()
 	if err != nil {
-		return err
+		return done // end refuses to send it
 	}
 	body := call.Result{
 		ID: act.request.ID, Cause: done.cause, Status: int32(done.status),
 		Stdout: done.stdout, Stderr: done.stderr,
 		Challenge: challenge, ChainHead: c.log.Head(),
 	}.Append(nil)
-	signature := call.SignResult(c.identity.Reveal(), conn.share.RID, call.RequestHash(act.body, act.signature), body)
-	return conn.peer.End(act.request.ID, body, signature)
+	request := call.RequestHash(act.body, act.signature)
+	done.end = signedEnd{body, call.SignResult(c.identity.Reveal(), act.conn.share.RID, request, body)}
+	return done
 }
 
 // refuseOverRate answers a call that came too fast. It is counted, and logged
@@ -110,8 +128,8 @@ func (c *core) refuseOverRate(conn *connection, req call.Request, body, signatur
 	} else if conn.overRate.counted() > maxOverRate {
 		return fmt.Errorf("taking a call: %w: %d calls over the rate within a second", errProtocol, maxOverRate)
 	}
-	act := &action{request: req, body: body, signature: signature}
-	return conn.end(c, act, outcome{cause: call.Limit, reason: why.Error()}.withEmptyStreams())
+	act := &action{conn: conn, request: req, body: body, signature: signature}
+	return conn.end(act, c.signed(act, outcome{cause: call.Limit, reason: why.Error()}.withEmptyStreams()))
 }
 
 // sink is where a call's output goes.

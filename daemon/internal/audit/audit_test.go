@@ -105,13 +105,14 @@ func TestTheLineIsTheDocumentedOne(t *testing.T) {
 		Recipient: "vendor", RecipientKey: "ab", From: "192.0.2.1", Call: "id", Verb: "v",
 		Params: []Param{{Name: "a", Value: "é<\n"}, {Name: "b"}}, Decision: "allow", Rule: "grants.yaml:3",
 		Cause: "exited", Reason: "r", Status: new(int), Stdout: &Digest{Bytes: 9, SHA256: "cd"}, Stderr: &Digest{},
-		Count: 2, Request: []byte{0xff, 0xfe}, Signature: []byte("s"), TH2: []byte("t"),
+		Count: 2, RID: "0a", Request: []byte{0xff, 0xfe}, Signature: []byte("s"), TH2: []byte("t"),
+		End: []byte{0}, EndSignature: []byte("e"),
 	})
 	want := `{"seq":1,"prev":"` + strings.Repeat("0", 64) + `","boot_id":"boot-1","time":"2026-11-23T12:00:00.000000005Z","boot_s":5400.000000007,` +
 		`"kind":"result","issuer":{"uid":7,"user":"al","agent":"you"},"session":"s","connection":"c","recipient":"vendor","recipient_key":"ab",` +
 		`"from":"192.0.2.1","call":"id","verb":"v","params":[{"name":"a","value":"\u00e9\u003c\u000a"},{"name":"b"}],"decision":"allow","rule":"grants.yaml:3",` +
 		`"cause":"exited","reason":"r","status":0,"stdout":{"bytes":9,"sha256":"cd"},"stderr":{"bytes":0},"count":2,` +
-		`"request":"//4=","signature":"cw==","th2":"dA==","hash":"` + fmt.Sprintf("%x", entry.Hash) + "\"}\n"
+		`"rid":"0a","request":"//4=","signature":"cw==","th2":"dA==","end":"AA==","end_signature":"ZQ==","hash":"` + fmt.Sprintf("%x", entry.Hash) + "\"}\n"
 	if got := string(mustRead(t, path)); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -12,7 +12,7 @@ import (
 // the log.
 const (
 	MaxText   = 1 << 10  // bytes of one text or parameter value
-	MaxBytes  = 64 << 10 // bytes of one of Request, Signature, TH2; a CALL record has at most 16 KiB
+	MaxBytes  = 64 << 10 // bytes of one of Request, Signature, TH2, End, EndSignature; a CALL record has at most 16 KiB
 	MaxParams = 255      // what a CALL can carry
 
 	// maxLine bounds a line, its newline included: the largest event with
@@ -56,12 +56,17 @@ type Event struct {
 	// covers a flood.
 	Count int `json:"count"`
 
+	// RID is the session's rendezvous id in hex: with it the signatures below
+	// can be verified from the log alone.
+	RID string `json:"rid"`
 	// Request is the body of the CALL as it was received, with the recipient's
 	// Signature over it and the TH2 it is bound to (wire/README.md §6): base64
-	// in the line.
-	Request   []byte `json:"request"`
-	Signature []byte `json:"signature"`
-	TH2       []byte `json:"th2"`
+	// in the line. End and EndSignature are the END that answered it.
+	Request      []byte `json:"request"`
+	Signature    []byte `json:"signature"`
+	TH2          []byte `json:"th2"`
+	End          []byte `json:"end"`
+	EndSignature []byte `json:"end_signature"`
 }
 
 // Issuer is for whom it happened.
@@ -92,11 +97,11 @@ type Param struct {
 func (e Event) bounded() Event {
 	for _, s := range []*string{
 		&e.Kind, &e.Session, &e.Parent, &e.Connection, &e.Recipient, &e.RecipientKey, &e.From,
-		&e.Call, &e.Verb, &e.Decision, &e.Rule, &e.Cause, &e.Reason,
+		&e.Call, &e.Verb, &e.Decision, &e.Rule, &e.Cause, &e.Reason, &e.RID,
 	} {
 		*s = clip(*s)
 	}
-	for _, b := range []*[]byte{&e.Request, &e.Signature, &e.TH2} {
+	for _, b := range []*[]byte{&e.Request, &e.Signature, &e.TH2, &e.End, &e.EndSignature} {
 		*b = (*b)[:min(len(*b), MaxBytes)]
 	}
 	if e.Issuer != nil {

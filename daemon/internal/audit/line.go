@@ -113,9 +113,12 @@ func (e *Event) appendTo(o *object) {
 	if e.Count != 0 {
 		o.signed("count", int64(e.Count))
 	}
+	o.text("rid", e.RID)
 	o.bytes("request", e.Request)
 	o.bytes("signature", e.Signature)
 	o.bytes("th2", e.TH2)
+	o.bytes("end", e.End)
+	o.bytes("end_signature", e.EndSignature)
 }
 
 // object is a JSON object, or a list in it, being written.

@@ -19,12 +19,13 @@ func vectorLog() []Record {
 		{Kind: "open", Issuer: &Issuer{UID: 1000, User: "you", Agent: "you"}, Session: "s-4f2a9c1b", Recipient: "vendor-b"},
 		{
 			Kind: "call", Session: "s-4f2a9c1b", Call: strings.Repeat("01", 16), Verb: "ssh.tail_logs", Decision: "allow", Rule: "grants.yaml:7",
-			Params:  []Param{{Name: "service", Value: "web"}, {Name: "filter", Value: "\x1b[2J\r\n\"<\\>\u202e\xff é 😀"}},
-			Request: []byte{1, 2, 3}, Signature: bytes.Repeat([]byte{7}, 64), TH2: bytes.Repeat([]byte{8}, 32),
+			Params: []Param{{Name: "service", Value: "web"}, {Name: "filter", Value: "\x1b[2J\r\n\"<\\>\u202e\xff é 😀"}},
+			RID:    strings.Repeat("0c", 16), Request: []byte{1, 2, 3}, Signature: bytes.Repeat([]byte{7}, 64), TH2: bytes.Repeat([]byte{8}, 32),
 		},
 		{
 			Kind: "result", Session: "s-4f2a9c1b", Call: strings.Repeat("01", 16), Verb: "ssh.tail_logs", Cause: "exited", Status: &status,
 			Stdout: &Digest{Bytes: 5, SHA256: strings.Repeat("ab", 32)}, Stderr: &Digest{SHA256: strings.Repeat("cd", 32)},
+			RID: strings.Repeat("0c", 16), End: bytes.Repeat([]byte{9}, 141), EndSignature: bytes.Repeat([]byte{10}, 64),
 		},
 		{Kind: "deny", Session: "s-4f2a9c1b", Cause: "limit", Count: 180},
 	}
