@@ -36,7 +36,7 @@ test-report: ## how often the tests try what they try, in make test and in make 
 	@go run .ci/counts.go
 
 vectors: ## writes testdata/vectors anew; make test says whether they have changed
-	@go test -count=1 -run OfTheVectors ./wire ./wire/handle ./wire/channel ./wire/call ./passport ./daemon/internal/audit ./daemon/internal/catalog -args -update
+	@go test -count=1 -run OfTheVectors ./wire ./wire/handle ./wire/channel ./wire/call ./wire/checkpoint ./passport ./daemon/internal/audit ./daemon/internal/catalog -args -update
 
 fuzz: ## 200,000 inputs for each fuzz target
 	@.ci/fuzz 200000x

@@ -110,7 +110,7 @@ func decoded(t *testing.T, path string) []byte {
 }
 
 // secretPrefixes begin the text forms of secrets.
-var secretPrefixes = []string{"openscope-secret-key-1", "openscope-daemon-key-1", "openscope-claim-1", "ost1"}
+var secretPrefixes = []string{"openscope-secret-key-1", "openscope-daemon-key-1", "openscope-checkpoint-key-1", "openscope-claim-1", "ost1"}
 
 func decodedText(t *testing.T, text string) []byte {
 	t.Helper()
@@ -172,11 +172,13 @@ func TestTwoThousandFailingRunsShowNoSecret(t *testing.T) {
 		return string(text)
 	}
 	token, vendor, identity := read("token"), read("vendor.key"), read("etc/state/identity.key")
+	logKey := read("etc/state/checkpoint.key")
 	all := make(canaries)
 	all.add("S of a bearer handle", h.Secret.Reveal(), bearer[len(bearer)-60:])
 	all.add("the deployment token", decodedText(t, token), token)
 	all.add("the recipient's key", decodedText(t, vendor), vendor)
 	all.add("the daemon's key", decodedText(t, identity), identity)
+	all.add("the key of the log's checkpoints", decodedText(t, logKey), logKey)
 	all.add("the bearer's join key", ed25519.NewKeyFromSeed(expand(extract([]byte("openscope/1 S"), h.Secret.Reveal()), "relay join", nil)).Seed(), "")
 
 	const runs = 2000

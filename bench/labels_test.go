@@ -28,7 +28,7 @@ type labelled struct {
 func codeLabels(t *testing.T) map[string][]labelled {
 	t.Helper()
 	found := make(map[string][]labelled)
-	for _, dir := range []string{"wire", "wire/channel", "wire/call", "wire/handle", "passport"} {
+	for _, dir := range []string{"wire", "wire/channel", "wire/call", "wire/handle", "wire/checkpoint", "passport"} {
 		paths, err := filepath.Glob("../" + dir + "/*.go")
 		if err != nil {
 			t.Fatal(err)

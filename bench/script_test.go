@@ -22,6 +22,7 @@ import (
 //	exit N PROG ARGS  runs a program that must end with the code; an error must be
 //	                  one line, and at most a hint
 //	waits VAR ID      waits until a call of the session does, and keeps its name
+//	halt              ends the daemon and waits until it has
 //	reload            has the daemon read its files again, and waits until it has
 //	opened VAR        keeps the handle of the last share open, and its id in VAR_ID
 func TestScripts(t *testing.T) {
@@ -45,6 +46,7 @@ func TestScripts(t *testing.T) {
 					"opened": scriptOpened,
 					"waits":  scriptWaits,
 					"reload": scriptReload,
+					"halt":   scriptHalt,
 				},
 			})
 		})
@@ -126,6 +128,13 @@ func scriptReload(ts *testscript.TestScript, neg bool, args []string) {
 	before := reloads()
 	ts.Check(syscall.Kill(pid, syscall.SIGHUP))
 	scriptPoll(ts, "the daemon has read its files again", func() bool { return reloads() > before })
+}
+
+func scriptHalt(ts *testscript.TestScript, neg bool, args []string) {
+	pid, err := strconv.Atoi(ts.Getenv("DAEMON"))
+	ts.Check(err)
+	ts.Check(syscall.Kill(pid, syscall.SIGTERM))
+	scriptPoll(ts, "the daemon has ended", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) })
 }
 
 func scriptOpened(ts *testscript.TestScript, neg bool, args []string) {

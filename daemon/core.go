@@ -31,6 +31,7 @@ type core struct {
 	clock    session.Clock
 	rand     io.Reader
 	log      *audit.Log
+	logKey   wire.SigningKey // of the log's checkpoints; set with log, by openLog
 	local    *executor.Exec
 	logger   *slog.Logger
 	network  network

@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -108,32 +105,6 @@ func withPrincipal(ctx context.Context, conn net.Conn) context.Context {
 	}
 	return principal.NewContext(ctx, p)
 }
-
-// openLog opens the log and enters that the daemon has started. A daemon that
-// cannot write its log does not start.
-func (c *core) openLog() error {
-	bootID, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return fmt.Errorf("reading the boot id: %w", err)
-	}
-	log, recovery, err := audit.Open(c.logPath(), audit.Config{
-		Boot: c.clock.Boot, Wall: c.clock.Wall, BootID: strings.TrimSpace(string(bootID)),
-	})
-	if err != nil {
-		return fmt.Errorf("opening the log: %w", err)
-	}
-	c.log = log
-	if recovery.Torn {
-		c.logger.Warn("the log's last line was torn by a crash and has been set aside", "file", recovery.SetAside)
-	}
-	return c.record(audit.Event{Kind: "start"})
-}
-
-func (c *core) closeLog() error {
-	return errors.Join(c.record(audit.Event{Kind: "stop"}), c.log.Close())
-}
-
-func (c *core) logPath() string { return filepath.Join(c.cfg.StateDir, "audit.log") }
 
 // start lets connections and calls live as long as ctx.
 func (c *core) start(ctx context.Context) {

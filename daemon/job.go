@@ -57,7 +57,8 @@ func httpTargets(c *catalog.Catalog) (map[string]executor.HTTPTarget, error) {
 // these. They are read anew for each call, for they may change at any time.
 func (c *core) secrets(r *rules, issuer string) *executor.Secrets {
 	all := append(r.ssh.Credentials(issuer), r.http.Credentials()...)
-	all = append(all, identityText(c.identity))
+	all = append(all, []byte(keyText(identityPrefix, c.identity.Reveal().Seed())))
+	all = append(all, []byte(keyText(checkpointPrefix, c.logKey.Reveal().Seed())))
 	if len(c.cfg.Relays) > 0 {
 		all = append(all, []byte(c.cfg.Token.Text()))
 	}

@@ -7,7 +7,7 @@ import (
 
 // secretText is a text form of a secret: a handle, a deployment token, a private
 // key. People paste them where something else belongs.
-var secretText = regexp.MustCompile(`(?i)(osh1[sb]|ost1|openscope-secret-key-1|openscope-daemon-key-1)[^\s"']{4,}`)
+var secretText = regexp.MustCompile(`(?i)(osh1[sb]|ost1|openscope-secret-key-1|openscope-daemon-key-1|openscope-checkpoint-key-1)[^\s"']{4,}`)
 
 // longText is what remains of one whose beginning was garbled.
 var longText = regexp.MustCompile(`[0-9A-Za-z]{40,}`)

@@ -3,20 +3,14 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
-	"openscope/daemon"
 	"openscope/daemon/internal/audit"
 	"openscope/daemon/internal/control"
 	"openscope/wire/term"
@@ -126,59 +120,4 @@ func (e entry) line() string {
 		words = append(words, fmt.Sprintf("%d times", e.Count))
 	}
 	return strings.Join(strings.Fields(strings.Join(words, " ")), " ")
-}
-
-func (p *paths) auditVerify(_ context.Context, env *term.Env, args []string) error {
-	path, err := p.logFile(args)
-	if err != nil {
-		return err
-	}
-	report, err := verifyLog(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return term.Errorf(term.Config, "%w", err)
-	}
-	if err != nil {
-		return term.Errorf(term.Config, "%s: %w", path, err).WithHint("everything before that line is as it was written")
-	}
-	shown := struct {
-		File    string `json:"file"`
-		Entries int    `json:"entries"`
-		Torn    bool   `json:"torn"`
-		Head    string `json:"head"`
-	}{path, report.Entries, report.Torn, hex.EncodeToString(report.Head[:])}
-	return env.Print(shown, func(w io.Writer) {
-		fmt.Fprintf(w, "%s: %d entries, all in the chain; head %s\n", path, shown.Entries, shown.Head)
-		if shown.Torn {
-			fmt.Fprintln(w, "the last line is unfinished: it is being written, or a crash tore it")
-		}
-	})
-}
-
-// fullFile is how the log calls a file of its that is full.
-var fullFile = regexp.MustCompile(`\.[0-9]{10,}$`)
-
-// verifyLog verifies a log across its files, or, of one that is full, that file
-// by itself.
-func verifyLog(path string) (audit.Report, error) {
-	if !fullFile.MatchString(path) {
-		return audit.VerifyFiles(path, nil)
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return audit.Report{}, err
-	}
-	defer file.Close()
-	return audit.VerifyPart(file)
-}
-
-// logFile is the named file, or the configuration's log.
-func (p *paths) logFile(args []string) (string, error) {
-	if len(args) == 1 {
-		return args[0], nil
-	}
-	cfg, err := daemon.LoadConfig(p.config)
-	if err != nil {
-		return "", term.Errorf(term.Config, "%w", err).WithHint("name the log's file: openscope audit verify FILE")
-	}
-	return filepath.Join(cfg.StateDir, "audit.log"), nil
 }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,24 +11,16 @@ import (
 	"iter"
 	"math/bits"
 	"os"
-	"strconv"
-	"strings"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
+
+	"openscope/wire/checkpoint"
 )
 
-// A checkpoint says, signed, how many entries the log had and what the root of
-// their Merkle tree was: what cuts the end off, or rewrites the log from some
-// entry on, contradicts it. Its text is
-//
-//	openscope/1 checkpoint
-//	<entries>
-//	<root hash, base64>
-//	<hash of the last entry, hex>
-//
-// and it is a signed note (golang.org/x/mod/sumdb/note). Checkpoints stand in a
+// A checkpoint (wire/checkpoint) says, signed, how many entries the log had and
+// what the root of their Merkle tree was: what cuts the end off, or rewrites the
+// log from some entry on, contradicts it. Checkpoints stand in a
 // file of their own beside the log, one JSON object a line, appended and synced
 // like the log's lines:
 //
@@ -48,21 +39,17 @@ import (
 const (
 	checkpointEvery = 256
 	checkpointAfter = 10 * time.Second
-	checkpointTitle = "openscope/1 checkpoint"
 	// maxCheckpoint bounds a line of the file: 63 hashes and a note.
 	maxCheckpoint = 16 << 10
 )
 
+// ErrOtherKey means that the checkpoints beside a log were not signed with the
+// key it is opened with. Such a log is not carried on: moved away with its
+// checkpoints it stays what it is, and a new one can begin.
+var ErrOtherKey = errors.New("the log's checkpoints are signed by another key")
+
 // CheckpointsOf is the file with the checkpoints of the log at path.
 func CheckpointsOf(path string) string { return path + ".checkpoints" }
-
-// Checkpoint is one that was made: its signed text, and what that says.
-type Checkpoint struct {
-	Note string
-	Size int64
-	Root tlog.Hash
-	Head [32]byte
-}
 
 type checkpointLine struct {
 	Key  string   `json:"key,omitempty"`
@@ -70,37 +57,11 @@ type checkpointLine struct {
 	Edge []string `json:"edge,omitempty"`
 }
 
-func checkpointText(t *tree, head [32]byte) string {
-	root := t.root()
-	return fmt.Sprintf("%s\n%d\n%s\n%x\n", checkpointTitle, t.size, base64.StdEncoding.EncodeToString(root[:]), head)
-}
-
-// ParseCheckpoint verifies a signed checkpoint.
-func ParseCheckpoint(signed string, key note.Verifier) (Checkpoint, error) {
-	n, err := note.Open([]byte(signed), note.VerifierList(key))
-	if err != nil {
-		return Checkpoint{}, fmt.Errorf("reading a checkpoint: %w", err)
-	}
-	c := Checkpoint{Note: signed}
-	lines := strings.Split(n.Text, "\n")
-	if len(lines) != 5 || lines[0] != checkpointTitle {
-		return Checkpoint{}, errors.New("reading a checkpoint: it is a note about something else")
-	}
-	c.Size, err = strconv.ParseInt(lines[1], 10, 64)
-	root, err2 := base64.StdEncoding.DecodeString(lines[2])
-	head, err3 := hex.DecodeString(lines[3])
-	if err := errors.Join(err, err2, err3); err != nil || c.Size < 0 || len(root) != len(c.Root) || len(head) != len(c.Head) {
-		return Checkpoint{}, errors.New("reading a checkpoint: its numbers are none")
-	}
-	c.Root, c.Head = tlog.Hash(root), [32]byte(head)
-	return c, nil
-}
-
 // Checkpoint makes what is on the disk the subject of a checkpoint, unless one
 // is, and returns it. A log without a signer has none.
-func (l *Log) Checkpoint() (Checkpoint, error) {
+func (l *Log) Checkpoint() (checkpoint.Checkpoint, error) {
 	if l.signer == nil {
-		return Checkpoint{}, errors.New("making a checkpoint: the log has no key for it")
+		return checkpoint.Checkpoint{}, errors.New("making a checkpoint: the log has no key for it")
 	}
 	l.turn <- struct{}{}
 	defer func() { <-l.turn }()
@@ -112,7 +73,7 @@ func (l *Log) Checkpoint() (Checkpoint, error) {
 	}
 	if err != nil {
 		l.fail(err)
-		return Checkpoint{}, fmt.Errorf("making a checkpoint: %w", err)
+		return checkpoint.Checkpoint{}, fmt.Errorf("making a checkpoint: %w", err)
 	}
 	return l.last, nil
 }
@@ -128,19 +89,18 @@ func (l *Log) checkpoint() error {
 	if l.signer == nil || l.tree.size == l.last.Size && l.last.Note != "" {
 		return nil
 	}
-	text := checkpointText(&l.tree, l.written)
-	signed, err := note.Sign(&note.Note{Text: text}, l.signer)
+	c, err := checkpoint.Checkpoint{Size: l.tree.size, Root: l.tree.root(), Head: l.written}.Sign(l.signer)
 	if err != nil {
 		return err
 	}
-	line := checkpointLine{Note: string(signed)}
+	line := checkpointLine{Note: c.Note}
 	for _, h := range l.tree.edge {
 		line.Edge = append(line.Edge, base64.StdEncoding.EncodeToString(h[:]))
 	}
 	if err := l.writeCheckpoint(line); err != nil {
 		return fmt.Errorf("writing a checkpoint: %w", err)
 	}
-	l.last = Checkpoint{Note: string(signed), Size: l.tree.size, Root: l.tree.root(), Head: l.written}
+	l.last = c
 	l.lastMade = l.boot()
 	return nil
 }
@@ -157,45 +117,60 @@ func (l *Log) writeCheckpoint(line checkpointLine) error {
 }
 
 // openCheckpoints opens the file, cuts off what a crash tore, and takes the
-// tree up where the last checkpoint left it.
-func (l *Log) openCheckpoints(cfg Config) error {
+// tree up where the last checkpoint left it. It returns how many entries there
+// were before the first.
+func (l *Log) openCheckpoints(cfg Config) (unsigned uint64, err error) {
 	file, err := cfg.Open(CheckpointsOf(l.path))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	l.points = file
 	info, err := file.Stat()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	end, err := scanBack(file, info.Size(), 1)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if end < info.Size() {
 		if err := file.Truncate(end); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	var last checkpointLine
-	if end > 0 {
-		start, err := scanBack(file, end, 2)
-		if err != nil {
-			return err
+	if end == 0 {
+		if err := l.writeCheckpoint(checkpointLine{Key: cfg.KeyNote}); err != nil {
+			return 0, err
 		}
-		if err := json.NewDecoder(io.NewSectionReader(file, start, end-start)).Decode(&last); err != nil {
-			return fmt.Errorf("%s: the last line is not a checkpoint", CheckpointsOf(l.path))
-		}
-	} else if err := l.writeCheckpoint(checkpointLine{Key: cfg.KeyNote}); err != nil {
-		return err
+		return l.next.Seq, l.resume(checkpointLine{})
 	}
-	return l.resume(last)
+	last, err := l.lastCheckpoint(file, end, cfg.KeyNote)
+	if err != nil {
+		return 0, err
+	}
+	return 0, l.resume(last)
+}
+
+// lastCheckpoint is the file's last line, if the first says the key that the
+// log is opened with.
+func (l *Log) lastCheckpoint(file File, end int64, key string) (last checkpointLine, err error) {
+	if said, err := KeyNote(l.path); err != nil || said != key {
+		return last, errors.Join(ErrOtherKey, err)
+	}
+	start, err := scanBack(file, end, 2)
+	if err != nil {
+		return last, err
+	}
+	if err := json.NewDecoder(io.NewSectionReader(file, start, end-start)).Decode(&last); err != nil {
+		return last, fmt.Errorf("%s: the last line is not a checkpoint", CheckpointsOf(l.path))
+	}
+	return last, nil
 }
 
 // resume makes the tree that of the whole log.
 func (l *Log) resume(last checkpointLine) error {
 	if last.Note != "" {
-		c, err := ParseCheckpoint(last.Note, l.verifier)
+		c, err := checkpoint.Parse(last.Note, l.verifier)
 		if err != nil {
 			return fmt.Errorf("%s: %w", CheckpointsOf(l.path), err)
 		}
@@ -225,7 +200,7 @@ func (l *Log) resume(last checkpointLine) error {
 }
 
 // treeOf is the tree with this edge, if it has the checkpoint's root.
-func treeOf(c Checkpoint, edge []string) (tree, bool) {
+func treeOf(c checkpoint.Checkpoint, edge []string) (tree, bool) {
 	t := tree{size: c.Size}
 	for _, text := range edge {
 		h, err := base64.StdEncoding.DecodeString(text)

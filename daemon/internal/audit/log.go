@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
+
+	"openscope/wire/checkpoint"
 )
 
 // Config is what a log is made with. The zero Config is refused: it has no
@@ -72,7 +74,7 @@ type Log struct {
 	points   File // checkpoints
 	tree     tree // over what is on the disk
 	written  [32]byte
-	last     Checkpoint
+	last     checkpoint.Checkpoint
 	lastMade time.Duration // boot clock
 
 	// file is written under the turn, replaced under the turn and mu.
@@ -327,6 +329,9 @@ type Recovery struct {
 	Torn     bool
 	Bytes    int64  // of the torn line
 	SetAside string // the file they were put into, beside the log
+	// Unsigned is how many entries there were when the checkpoints were begun:
+	// more than zero where the file with those before is gone, or there was no key.
+	Unsigned uint64
 }
 
 // Open opens the log at path for appending, and makes it where there is none.
@@ -352,7 +357,7 @@ func open(path string, cfg Config) (*Log, Recovery, error) {
 	}
 	recovery, err := l.recover()
 	if err == nil && l.signer != nil {
-		err = l.openCheckpoints(cfg)
+		recovery.Unsigned, err = l.openCheckpoints(cfg)
 	}
 	if err == nil && recovery.Torn {
 		_, err = l.Append(recovery.event())

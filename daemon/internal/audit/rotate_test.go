@@ -96,6 +96,26 @@ func TestATruncatedTailContradictsTheCheckpointAtEveryLine(t *testing.T) {
 	}
 }
 
+func TestCheckpointsOfAnotherKeyAreNotCarriedOn(t *testing.T) {
+	path, cfg := newPath(t), signing(t, 0)
+	cfg.KeyNote = "one"
+	l, recovery := mustOpen(t, path, cfg)
+	mustAppend(t, l, numbered(0))
+	must(t, l.Close())
+	if recovery.Unsigned != 0 {
+		t.Errorf("a new log has %d entries without a checkpoint", recovery.Unsigned)
+	}
+	cfg.KeyNote = "another"
+	_, _, err := Open(path, cfg)
+	wantError(t, err, ErrOtherKey)
+	// A file that was taken away is begun anew, and says so.
+	must(t, os.Remove(CheckpointsOf(path)))
+	_, recovery = mustOpen(t, path, cfg)
+	if recovery.Unsigned != 1 {
+		t.Errorf("%d entries are said to stand without a checkpoint", recovery.Unsigned)
+	}
+}
+
 // A log that is written anew, its chain whole, has another root.
 func TestALogRewrittenWholeContradictsTheCheckpoint(t *testing.T) {
 	path, cfg := newPath(t), signing(t, 0)

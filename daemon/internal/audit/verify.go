@@ -8,8 +8,11 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/mod/sumdb/note"
+
+	"openscope/wire/checkpoint"
 )
 
 // verifier holds lines to the chain, one after another and across files.
@@ -58,13 +61,26 @@ func (v *verifier) read(r io.Reader) error {
 // checkpoints are left alone. The error is a *BadEntry for the first entry that
 // is not what it was.
 func VerifyFiles(path string, key note.Verifier) (Report, error) {
-	files, err := segments(path)
-	if err != nil {
-		return Report{}, err
+	for try := 1; ; try++ {
+		files, err := segments(path)
+		if err != nil {
+			return Report{}, err
+		}
+		if len(files) == 0 {
+			return Report{}, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+		}
+		report, err := verifyFiles(path, files, key)
+		if err == nil || try == 3 {
+			return report, err
+		}
+		// A file that was set aside meanwhile was read as the one after it.
+		if now, err2 := segments(path); err2 != nil || slices.Equal(now, files) {
+			return report, err
+		}
 	}
-	if len(files) == 0 {
-		return Report{}, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
-	}
+}
+
+func verifyFiles(path string, files []segment, key note.Verifier) (Report, error) {
 	v := &verifier{Report: Report{Files: len(files)}}
 	points := &pointsVerifier{verifier: v, key: key}
 	if key != nil {
@@ -106,7 +122,7 @@ type pointsVerifier struct {
 	*verifier
 	key  note.Verifier
 	next func() (checkpointLine, error, bool)
-	due  *Checkpoint // the next one; nil after the last
+	due  *checkpoint.Checkpoint // the next one; nil after the last
 }
 
 // advance takes up the next checkpoint.
@@ -123,7 +139,7 @@ func (p *pointsVerifier) advance() error {
 		if line.Note == "" {
 			continue
 		}
-		c, err := ParseCheckpoint(line.Note, p.key)
+		c, err := checkpoint.Parse(line.Note, p.key)
 		if err != nil {
 			return err
 		}
