@@ -14,7 +14,7 @@ import (
 )
 
 // Check reads everything that a daemon with this configuration would trust, and
-// starts nothing. The error names the file and the place.
+// starts nothing. The error is all that is wrong: see [Mistakes].
 func Check(cfg Config) error {
 	c := &core{cfg: cfg}
 	_, err := c.loadRules()
@@ -49,7 +49,30 @@ func checkVerbs(path string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	return (&rules{catalog: verbs}).setExecutors(path)
+	return (&rules{catalog: verbs}).setExecutors()
+}
+
+// Mistakes are the errors that an error of [Check], [CheckFile] or [LoadConfig]
+// is made of, each with its file and place; each has a [Fix] of its own.
+func Mistakes(err error) []error { return flat(err) }
+
+func flat(err error) policy.Mistakes {
+	if err == nil {
+		return nil
+	}
+	var parts []error
+	if several, ok := errors.AsType[policy.Mistakes](err); ok {
+		parts = several
+	} else if several, ok := errors.AsType[catalog.Mistakes](err); ok {
+		parts = several
+	} else {
+		return policy.Mistakes{err}
+	}
+	var all policy.Mistakes
+	for _, part := range parts {
+		all = append(all, flat(part)...)
+	}
+	return all
 }
 
 // Fix is how to mend what an error of [Check], [CheckFile] or [LoadConfig] is

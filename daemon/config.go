@@ -1,9 +1,7 @@
 package daemon
 
 import (
-	"bytes"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,8 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-
-	"go.yaml.in/yaml/v3"
 
 	"openscope/daemon/internal/policy"
 	"openscope/daemon/internal/session"
@@ -79,79 +75,81 @@ func LoadConfig(path string) (Config, error) {
 		TokenFile: "token", StateDir: "/var/lib/openscope", Socket: "/run/openscope/openscope.sock",
 		Grants: "grants.yaml", Verbs: "verbs.yaml", Recipients: "recipients.yaml",
 	}
-	if err := policy.CheckShape(path, data); err != nil {
+	lines, err := policy.Decode(path, data, &file)
+	if err != nil {
 		return Config{}, err
 	}
-	dec := yaml.NewDecoder(bytes.NewReader(data))
-	dec.KnownFields(true)
-	if err := dec.Decode(&file); err != nil && !errors.Is(err, io.EOF) {
-		return Config{}, yamlError(path, err)
+	cfg, wrong := file.config(filepath.Dir(path))
+	if len(wrong) == 0 {
+		return cfg, nil
 	}
-	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		return Config{}, fmt.Errorf("%s: more than one document", path)
+	for i, err := range wrong {
+		wrong[i] = placed(path, lines, err)
 	}
-	cfg, err := file.config(filepath.Dir(path))
-	if err != nil {
-		return Config{}, fmt.Errorf("%s: %w", path, err)
-	}
-	return cfg, nil
+	return Config{}, wrong
 }
 
-func (f configFile) config(dir string) (Config, error) {
+// placed puts the line before an error that begins with its key.
+func placed(path string, lines policy.Lines, err error) error {
+	key, _, _ := strings.Cut(err.Error(), ":")
+	key = strings.NewReplacer(".", "/", "[", "/", "]", "").Replace(key)
+	if line := lines.At(key); line > 0 {
+		return fmt.Errorf("%s:%d: %w", path, line, err)
+	}
+	return fmt.Errorf("%s: %w", path, err)
+}
+
+func (f configFile) config(dir string) (cfg Config, wrong policy.Mistakes) {
 	within := func(name string) string {
 		if filepath.IsAbs(name) {
 			return name
 		}
 		return filepath.Join(dir, name)
 	}
-	cfg := Config{
+	cfg = Config{
 		StateDir: within(f.StateDir), Socket: within(f.Socket), MaxTTL: f.MaxTTL, ApproveWithin: f.ApproveWithin,
 		Grants: within(f.Grants), Verbs: within(f.Verbs), Recipients: within(f.Recipients),
 	}
+	refuse := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
 	if f.MaxTTL < 0 || f.MaxTTL > session.HardCap {
-		return Config{}, fmt.Errorf("max_ttl: %s is not between 0 and %s; the cap can be lowered, never raised", f.MaxTTL, session.HardCap)
+		refuse("max_ttl: %s is not between 0 and %s; the cap can be lowered, never raised", f.MaxTTL, session.HardCap)
 	}
 	if f.ApproveWithin < 0 || f.ApproveWithin > session.HardCap {
-		return Config{}, fmt.Errorf("approve_within: %s is not between 0 and %s", f.ApproveWithin, session.HardCap)
+		refuse("approve_within: %s is not between 0 and %s", f.ApproveWithin, session.HardCap)
 	}
 	cfg.Notify = Notify{Argv: f.Notify.Command, Events: f.Notify.Events, Timeout: f.Notify.Timeout}
 	if err := cfg.Notify.check(os.Geteuid()); err != nil {
-		return Config{}, err
+		refuse("%w", err)
 	}
 	if len(f.Relays) == 0 {
-		return cfg, nil // local calls need no relay; share open says what is missing
+		return cfg, wrong // local calls need no relay; share open says what is missing
 	}
-	if len(f.Relays) > maxRelays {
-		return Config{}, fmt.Errorf("relays: %d named, at most %d fit into a handle", len(f.Relays), maxRelays)
-	}
-	for i, r := range f.Relays {
-		relay := wire.Relay{Address: strings.ToLower(r.Address)}
-		if r.Pin != "" {
-			pin, err := wire.ParsePin(r.Pin)
-			if err != nil {
-				return Config{}, fmt.Errorf("relays[%d].pin: %w", i, err)
-			}
-			relay.Pin = &pin
-		}
-		cfg.Relays = append(cfg.Relays, relay)
-	}
+	cfg.Relays = f.relays(refuse)
 	text, err := readSecret(within(f.TokenFile))
 	if err != nil {
-		return Config{}, fmt.Errorf("token_file: %w", err)
+		refuse("token_file: %w", err)
+	} else if cfg.Token, err = wire.ParseToken(strings.TrimSpace(string(text))); err != nil {
+		refuse("token_file: %s: %w", within(f.TokenFile), err)
 	}
-	if cfg.Token, err = wire.ParseToken(strings.TrimSpace(string(text))); err != nil {
-		return Config{}, fmt.Errorf("token_file: %s: %w", within(f.TokenFile), err)
-	}
-	return cfg, nil
+	return cfg, wrong
 }
 
-// yamlError puts yaml's several lines on one, and the file's name before it.
-func yamlError(path string, err error) error {
-	text := strings.TrimPrefix(err.Error(), "yaml: ")
-	text = strings.TrimPrefix(text, "unmarshal errors:\n")
-	first, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
-	if line, rest, ok := strings.Cut(strings.TrimPrefix(first, "line "), ": "); ok && line != first {
-		return fmt.Errorf("%s:%s: %s", path, line, rest)
+func (f configFile) relays(refuse func(string, ...any)) []wire.Relay {
+	if len(f.Relays) > maxRelays {
+		refuse("relays: %d named, at most %d fit into a handle", len(f.Relays), maxRelays)
+		return nil
 	}
-	return fmt.Errorf("%s: %s", path, first)
+	all := make([]wire.Relay, len(f.Relays))
+	for i, r := range f.Relays {
+		all[i].Address = strings.ToLower(r.Address)
+		if r.Pin == "" {
+			continue
+		}
+		pin, err := wire.ParsePin(r.Pin)
+		if err != nil {
+			refuse("relays[%d].pin: %w", i, err)
+		}
+		all[i].Pin = &pin
+	}
+	return all
 }

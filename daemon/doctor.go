@@ -187,7 +187,7 @@ func examineVerbs(_ context.Context, x *examination) {
 		if err != nil {
 			return "", err
 		}
-		return fmt.Sprintf("sound; %d verbs", len(c.Schema())), (&rules{catalog: c}).setExecutors(x.cfg.Verbs)
+		return fmt.Sprintf("sound; %d verbs", len(c.Schema())), (&rules{catalog: c}).setExecutors()
 	})
 }
 

@@ -186,7 +186,7 @@ func (x *examination) rules() *rules {
 		return nil
 	}
 	r := new(rules)
-	if r.catalog, err = catalog.Parse(x.cfg.Verbs, verbs); err != nil || r.setExecutors(x.cfg.Verbs) != nil {
+	if r.catalog, err = catalog.Parse(x.cfg.Verbs, verbs); err != nil || r.setExecutors() != nil {
 		return nil
 	}
 	return r

@@ -36,20 +36,14 @@ func fieldsOf(fields []catalog.Field) []executor.Field {
 	return all
 }
 
-func httpTargets(c *catalog.Catalog) (map[string]executor.HTTPTarget, error) {
-	targets := make(map[string]executor.HTTPTarget)
-	for name, t := range c.HTTPTargets() {
-		target := executor.HTTPTarget{URL: t.URL, Headers: t.Headers, SecretHeaders: t.SecretHeaders}
-		if t.CAFile != "" {
-			ca, err := policy.ReadProtected(t.CAFile, os.Geteuid())
-			if err != nil {
-				return nil, err
-			}
-			target.CA = ca
-		}
-		targets[name] = target
+func httpTarget(t catalog.HTTPTarget) (executor.HTTPTarget, error) {
+	target := executor.HTTPTarget{URL: t.URL, Headers: t.Headers, SecretHeaders: t.SecretHeaders}
+	if t.CAFile == "" {
+		return target, nil
 	}
-	return targets, nil
+	var err error
+	target.CA, err = policy.ReadProtected(t.CAFile, os.Geteuid())
+	return target, err
 }
 
 // secrets are the daemon's own credentials as they are now, to be kept out of

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 
 	"openscope/daemon/internal/catalog"
 	"openscope/daemon/internal/executor"
@@ -25,45 +27,17 @@ type rules struct {
 }
 
 // loadRules reads grants, verbs and recipients. A missing file is an empty
-// one, and empty denies all; anything else wrong is an error.
+// one, and empty denies all; anything else wrong is an error, a
+// [policy.Mistakes] of all of it.
 func (c *core) loadRules() (*rules, error) {
 	r := &rules{policy: policy.Empty()}
-	grants, err := readOptional(c.cfg.Grants)
-	if err != nil {
-		return nil, err
+	wrong := append(r.loadGrants(c.cfg.Grants), r.loadVerbs(c.cfg.Verbs)...)
+	if len(wrong) == 0 {
+		wrong = flat(r.policy.Check(r.catalog.Schema()))
 	}
-	if grants != nil {
-		if r.policy, err = policy.Parse(c.cfg.Grants, grants); err != nil {
-			return nil, err
-		}
-	}
-	verbs, err := readOptional(c.cfg.Verbs)
-	if err != nil {
-		return nil, err
-	}
-	if r.catalog, err = catalog.Parse(c.cfg.Verbs, verbs); err != nil {
-		return nil, err
-	}
-	if err := r.policy.Check(r.catalog.Schema()); err != nil {
-		return nil, err
-	}
-	recipients, err := readOptional(c.cfg.Recipients)
-	if err != nil {
-		return nil, err
-	}
-	if r.recipients, err = policy.ParseRecipients(c.cfg.Recipients, recipients); err != nil {
-		return nil, err
-	}
-	for alias, known := range r.recipients {
-		key, err := handle.ParseRecipientKey(known.Key)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %s: %w", c.cfg.Recipients, alias, err)
-		}
-		known.Key = key.Text() // the one way to write it, to be compared
-		r.recipients[alias] = known
-	}
-	if err := r.setExecutors(c.cfg.Verbs); err != nil {
-		return nil, err
+	wrong = append(wrong, r.loadRecipients(c.cfg.Recipients)...)
+	if len(wrong) > 0 {
+		return nil, wrong
 	}
 	// A new way to execute is a file in the executor package and a line here.
 	r.executors = map[string]executor.Executor{
@@ -74,20 +48,75 @@ func (c *core) loadRules() (*rules, error) {
 	return r, nil
 }
 
-// setExecutors builds the executors that have targets, as the verbs file name
-// says.
-func (r *rules) setExecutors(name string) (err error) {
-	if r.ssh, err = executor.NewSSH(executor.SSHConfig{Targets: sshTargets(r.catalog)}); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+func (r *rules) loadGrants(path string) policy.Mistakes {
+	grants, err := readOptional(path)
+	if err != nil || grants == nil {
+		return flat(err)
 	}
-	services, err := httpTargets(r.catalog)
+	r.policy, err = policy.Parse(path, grants)
+	return flat(err)
+}
+
+func (r *rules) loadVerbs(path string) policy.Mistakes {
+	verbs, err := readOptional(path)
 	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return flat(err)
 	}
-	if r.http, err = executor.NewHTTP(executor.HTTPConfig{Targets: services}); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+	if r.catalog, err = catalog.Parse(path, verbs); err != nil {
+		return flat(err)
+	}
+	return flat(r.setExecutors())
+}
+
+func (r *rules) loadRecipients(path string) policy.Mistakes {
+	recipients, err := readOptional(path)
+	if err != nil {
+		return flat(err)
+	}
+	if r.recipients, err = policy.ParseRecipients(path, recipients); err != nil {
+		return flat(err)
+	}
+	for alias, known := range r.recipients {
+		key, err := handle.ParseRecipientKey(known.Key)
+		if err != nil {
+			return flat(fmt.Errorf("%s: %s: %w", path, alias, err))
+		}
+		known.Key = key.Text() // the one way to write it, to be compared
+		r.recipients[alias] = known
 	}
 	return nil
+}
+
+// setExecutors builds the executors that have targets. Each target is tried by
+// itself first, so that what is wrong can be said where it stands.
+func (r *rules) setExecutors() error {
+	var wrong policy.Mistakes
+	machines := sshTargets(r.catalog)
+	for _, name := range slices.Sorted(maps.Keys(machines)) {
+		if _, err := executor.NewSSH(executor.SSHConfig{Targets: map[string]executor.SSHTarget{name: machines[name]}}); err != nil {
+			wrong = append(wrong, flat(r.catalog.Mistake("ssh", name, err))...)
+		}
+	}
+	services := make(map[string]executor.HTTPTarget)
+	for _, name := range slices.Sorted(maps.Keys(r.catalog.HTTPTargets())) {
+		service, err := httpTarget(r.catalog.HTTPTargets()[name])
+		if err == nil {
+			_, err = executor.NewHTTP(executor.HTTPConfig{Targets: map[string]executor.HTTPTarget{name: service}})
+		}
+		if err != nil {
+			wrong = append(wrong, flat(r.catalog.Mistake("http", name, err))...)
+		}
+		services[name] = service
+	}
+	if len(wrong) > 0 {
+		return wrong
+	}
+	var err error
+	if r.ssh, err = executor.NewSSH(executor.SSHConfig{Targets: machines}); err != nil {
+		return err
+	}
+	r.http, err = executor.NewHTTP(executor.HTTPConfig{Targets: services})
+	return err
 }
 
 func readOptional(path string) ([]byte, error) {

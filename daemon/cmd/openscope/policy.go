@@ -28,11 +28,38 @@ func policyCheckCommand(p *paths) *term.Command {
 				Kind string `json:"kind"`
 			}{p.config, "configuration, grants, verbs and recipients"}
 			if err := p.check(args, &checked.File, &checked.Kind); err != nil {
-				return term.Errorf(term.Config, "%w", err).WithHint(daemon.Fix(err))
+				return tellMistakes(env, err)
 			}
 			return env.Print(checked, func(w io.Writer) { fmt.Fprintf(w, "%s: good (%s)\n", checked.File, checked.Kind) })
 		},
 	}
+}
+
+// mistake is one thing that is wrong, as --json has it.
+type mistake struct {
+	Problem string `json:"problem"`
+	Fix     string `json:"fix"`
+}
+
+// tellMistakes prints all that is wrong, each with its fix, as the findings they
+// are; the error that the command ends with is the first, and how many follow.
+func tellMistakes(env *term.Env, err error) error {
+	var all []mistake
+	for _, one := range daemon.Mistakes(err) {
+		all = append(all, mistake{Problem: one.Error(), Fix: daemon.Fix(one)})
+	}
+	printErr := env.Print(map[string]any{"mistakes": all}, func(w io.Writer) {
+		if len(all) == 1 {
+			return // the error says it
+		}
+		for _, m := range all {
+			fmt.Fprintf(w, "%s\n  fix: %s\n", term.OneLine(m.Problem), term.OneLine(m.Fix))
+		}
+	})
+	if printErr != nil {
+		return printErr
+	}
+	return term.Errorf(term.Config, "%w", err).WithHint(daemon.Fix(err))
 }
 
 func (p *paths) check(args []string, file, kind *string) (err error) {

@@ -22,22 +22,30 @@ func (v *Verb) setArgv(argv []string) error {
 	if strings.ContainsAny(argv[0], "{}") || argv[0] == "" {
 		return withFix(errors.New("argv: the command itself cannot be a parameter"), "write one verb for each command")
 	}
+	var wrong Mistakes
 	used := make(map[string]bool)
 	for _, text := range argv {
 		w, err := v.newWord(text)
 		if err != nil {
-			return err
+			wrong = append(wrong, err)
+			continue
 		}
 		used[w.param] = true
 		v.argv = append(v.argv, w)
 	}
+	if len(wrong) > 0 {
+		return wrong
+	}
 	for _, p := range v.params {
 		if !used[p.name] {
-			return withFix(fmt.Errorf("parameter %s is used nowhere in argv", p.name), "write {"+p.name+"} into argv, or drop the parameter")
+			wrong = append(wrong, withFix(fmt.Errorf("parameter %s is used nowhere in argv", p.name), "write {"+p.name+"} into argv, or drop the parameter"))
 		}
 		if p.kind != typeFlag && !p.required && p.fallback == nil {
-			return withFix(fmt.Errorf("parameter %s needs required: true or a default", p.name), "add one of the two")
+			wrong = append(wrong, withFix(fmt.Errorf("parameter %s needs required: true or a default", p.name), "add one of the two"))
 		}
+	}
+	if len(wrong) > 0 {
+		return wrong
 	}
 	return v.refuseShell()
 }

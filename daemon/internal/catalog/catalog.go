@@ -17,6 +17,8 @@ type Catalog struct {
 	verbs   map[string]*Verb
 	targets map[string]SSHTarget
 	http    map[string]HTTPTarget
+	file    string
+	lines   Lines
 }
 
 // Verb is one action.
@@ -61,46 +63,47 @@ var (
 )
 
 // Parse reads a verbs file; the name is for messages and for relative key
-// files. No data is an empty catalog. The error is the first, and says how
-// many targets and verbs are wrong besides.
+// files. No data is an empty catalog. The error is a [Mistakes].
 func Parse(name string, data []byte) (*Catalog, error) {
-	file, lines, err := decodeStrict(name, data)
-	if err != nil {
-		return nil, err
+	var file verbsFile
+	wrong := &collector{file: name, lines: Lines{}}
+	if !wrong.decode(data, &file) {
+		return nil, wrong.err()
 	}
+	broken := wrong.broken()
 	c := &Catalog{verbs: make(map[string]*Verb), targets: make(map[string]SSHTarget), http: make(map[string]HTTPTarget)}
-	at := func(path string, err error) error {
-		return fmt.Errorf("%s:%d: %s: %w", name, max(lines[path], 1), path, err)
-	}
-	var bad []error
 	for _, key := range slices.Sorted(maps.Keys(file.SSH)) {
 		target, err := newTarget(key, file.SSH[key], filepath.Dir(name))
-		if err != nil {
-			bad = append(bad, at("ssh/"+key, err))
+		if path := "ssh/" + key; !broken[path] {
+			wrong.add(path, "", err)
 		}
 		c.targets[key] = target
 	}
 	for _, key := range slices.Sorted(maps.Keys(file.HTTP)) {
 		target, err := newHTTPTarget(key, file.HTTP[key], filepath.Dir(name))
-		if err != nil {
-			bad = append(bad, at("http/"+key, err))
+		if path := "http/" + key; !broken[path] {
+			wrong.add(path, "", err)
 		}
 		c.http[key] = target
 	}
 	for _, key := range slices.Sorted(maps.Keys(file.Verbs)) {
-		verb, err := c.newVerb(key, file.Verbs[key])
-		if err != nil {
-			bad = append(bad, at("verbs/"+key, err))
+		if path := "verbs/" + key; !broken[path] {
+			c.verbs[key] = c.newVerb(wrong, path, key, file.Verbs[key])
 		}
-		c.verbs[key] = verb
 	}
-	switch len(bad) {
-	case 0:
-		return c, nil
-	case 1:
-		return nil, bad[0]
+	if err := wrong.err(); err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("%w (and %d more after it)", bad[0], len(bad)-1)
+	c.file, c.lines = name, wrong.lines
+	return c, nil
+}
+
+// Mistake is an error about a target, for whoever finds one later: section is ssh
+// or http.
+func (c *Catalog) Mistake(section, name string, err error) error {
+	wrong := &collector{file: c.file, lines: c.lines}
+	wrong.add(section+"/"+name, "", err)
+	return wrong.err()
 }
 
 func newTarget(name string, f targetFile, dir string) (SSHTarget, error) {
@@ -111,23 +114,25 @@ func newTarget(name string, f targetFile, dir string) (SSHTarget, error) {
 	if t.MaxSessions == 0 {
 		t.MaxSessions = defaultMaxSessions
 	}
-	switch {
-	case !targetName.MatchString(name):
-		return t, errTargetName
-	case t.Host == "" || t.User == "" || t.KeyFile == "":
-		return t, withFix(errors.New("host, user and key_file are needed"), "add what is missing; user: \"{issuer}\" is the account of whoever asks")
-	case t.HostKey == "":
-		return t, withFix(errors.New("host_key is needed: the machine's own key, as in its /etc/ssh/ssh_host_ed25519_key.pub"), "read it on the machine itself, or compare what ssh-keyscan -t ed25519 "+t.Host+" prints")
-	case t.Port < 1 || t.Port > 65535:
-		return t, withFix(fmt.Errorf("port %d is none", t.Port), "use 1 to 65535, or leave it out for 22")
-	case t.MaxSessions < 1 || t.MaxSessions > 64:
-		return t, withFix(fmt.Errorf("max_sessions %d is not between 1 and 64", t.MaxSessions), fmt.Sprintf("leave it out for %d", defaultMaxSessions))
+	var wrong Mistakes
+	refuse := func(bad bool, err error, fix string) {
+		if bad {
+			wrong = append(wrong, withFix(err, fix))
+		}
 	}
+	refuse(!targetName.MatchString(name), errTargetName, "")
+	refuse(t.Host == "" || t.User == "" || t.KeyFile == "", errors.New("host, user and key_file are needed"), "add what is missing; user: \"{issuer}\" is the account of whoever asks")
+	refuse(t.HostKey == "", errors.New("host_key is needed: the machine's own key, as in its /etc/ssh/ssh_host_ed25519_key.pub"), "read it on the machine itself, or compare what ssh-keyscan -t ed25519 "+t.Host+" prints")
+	refuse(t.Port < 1 || t.Port > 65535, fmt.Errorf("port %d is none", t.Port), "use 1 to 65535, or leave it out for 22")
+	refuse(t.MaxSessions < 1 || t.MaxSessions > 64, fmt.Errorf("max_sessions %d is not between 1 and 64", t.MaxSessions), fmt.Sprintf("leave it out for %d", defaultMaxSessions))
 	t.KeyFile = absolute(dir, t.KeyFile)
-	return t, nil
+	return t, wrong.orNil()
 }
 
-func (c *Catalog) newVerb(name string, f verbFile) (*Verb, error) {
+// newVerb enters all that is wrong with a verb. What its argv or request makes
+// of the parameters is judged once they are good themselves.
+func (c *Catalog) newVerb(wrong *collector, path, name string, f verbFile) *Verb {
+	before := wrong.count()
 	v := &Verb{
 		Name: name, Summary: f.Summary, Class: passport.Class(f.Class), Executor: f.Executor,
 		Target: f.Target, Timeout: f.Timeout, MaxOutput: int64(f.MaxOutput),
@@ -135,44 +140,40 @@ func (c *Catalog) newVerb(name string, f verbFile) (*Verb, error) {
 	if v.Timeout == 0 {
 		v.Timeout = defaultTimeout
 	}
-	if err := checkReserved(name); err != nil {
-		return nil, err
-	}
-	if err := v.check(f); err != nil {
-		return nil, err
-	}
-	if err := c.checkExecutor(v, f); err != nil {
-		return nil, err
-	}
+	v.check(wrong, path, f)
+	wrong.add(path, "", c.checkExecutor(v, f))
 	for _, key := range slices.Sorted(maps.Keys(f.Params)) {
 		p, err := newParam(key, f.Params[key])
-		if err != nil {
-			return nil, fmt.Errorf("parameter %s: %w", key, withFix(err, "see the examples that openscope init writes"))
-		}
+		wrong.add(path, "params/"+key, err)
 		v.params = append(v.params, p)
 	}
-	var err error
-	if v.Sandbox, err = newSandbox(f.Sandbox); err != nil {
-		return nil, err
+	sandbox, err := newSandbox(f.Sandbox)
+	wrong.add(path, "sandbox", err)
+	v.Sandbox = sandbox
+	switch {
+	case wrong.count() > before:
+	case v.Executor == "http":
+		wrong.add(path, "request", v.setRequest(f.Request))
+	default:
+		wrong.add(path, "argv", v.setArgv(f.Argv))
 	}
-	if v.Executor == "http" {
-		return v, v.setRequest(f.Request)
-	}
-	return v, v.setArgv(f.Argv)
+	return v
 }
 
-func (v *Verb) check(f verbFile) error {
-	switch {
-	case !verbName.MatchString(v.Name):
-		return withFix(errors.New("a verb's name is app.verb, in lower-case letters, digits, _ and -"), "rename it, as logs.tail")
-	case v.Class != passport.Read && v.Class != passport.Change && v.Class != passport.Raw:
-		return withFix(fmt.Errorf("class is read, change or raw, not %q", f.Class), "add class: read if it only looks, change if it alters something, raw if it prints file contents or answers queries")
-	case v.Timeout < time.Second || v.Timeout > maxTimeout:
-		return withFix(fmt.Errorf("timeout %s is not between 1s and %s", v.Timeout, maxTimeout), "write it like 90s or 10m, or leave it out for 1m")
-	case len(v.Summary) > maxSummary || !isPrintable(v.Summary):
-		return withFix(fmt.Errorf("summary is one printable line of at most %d characters", maxSummary), "shorten it, in plain ASCII")
+func (v *Verb) check(wrong *collector, path string, f verbFile) {
+	wrong.add(path, "", checkReserved(v.Name))
+	if !verbName.MatchString(v.Name) {
+		wrong.add(path, "", withFix(errors.New("a verb's name is app.verb, in lower-case letters, digits, _ and -"), "rename it, as logs.tail"))
 	}
-	return nil
+	if v.Class != passport.Read && v.Class != passport.Change && v.Class != passport.Raw {
+		wrong.add(path, "class", withFix(fmt.Errorf("class is read, change or raw, not %q", f.Class), "add class: read if it only looks, change if it alters something, raw if it prints file contents or answers queries"))
+	}
+	if v.Timeout < time.Second || v.Timeout > maxTimeout {
+		wrong.add(path, "timeout", withFix(fmt.Errorf("timeout %s is not between 1s and %s", v.Timeout, maxTimeout), "write it like 90s or 10m, or leave it out for 1m"))
+	}
+	if len(v.Summary) > maxSummary || !isPrintable(v.Summary) {
+		wrong.add(path, "summary", withFix(fmt.Errorf("summary is one printable line of at most %d characters", maxSummary), "shorten it, in plain ASCII"))
+	}
 }
 
 // checkExecutor holds what the verb says to what its executor takes.

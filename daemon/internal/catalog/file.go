@@ -87,63 +87,79 @@ var sizePattern = regexp.MustCompile(`^([1-9][0-9]{0,9})(B|KiB|MiB|GiB)?$`)
 func (s *size) UnmarshalYAML(n *yaml.Node) error {
 	m := sizePattern.FindStringSubmatch(n.Value)
 	if m == nil {
-		return fmt.Errorf("line %d: %q is not a size like 4MiB", n.Line, n.Value)
+		return noSize(n)
 	}
 	number, err := strconv.ParseInt(m[1], 10, 64)
 	if err != nil {
-		return fmt.Errorf("line %d: %q is not a size like 4MiB", n.Line, n.Value)
+		return noSize(n)
 	}
 	*s = size(number << map[string]uint{"": 0, "B": 0, "KiB": 10, "MiB": 20, "GiB": 30}[m[2]])
 	return nil
 }
 
-// decodeStrict reads the one document of the file, and returns where each verb
-// stands for messages about it.
-func decodeStrict(name string, data []byte) (file verbsFile, lines map[string]int, err error) {
-	// First of all: the YAML package compares each key with each, and has a
-	// complaint for every pair.
+// noSize is of the type that lets the YAML package go on and find the rest.
+func noSize(n *yaml.Node) error {
+	return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: %.100q is not a size like 4MiB", n.Line, n.Value)}}
+}
+
+// decode enters what is wrong with the form of the file. What is not of the
+// wrong form is in v all the same, so that the rest can be judged too; false
+// says that there is nothing in it.
+func (c *collector) decode(data []byte, v any) bool {
 	var root yaml.Node
 	if err := yaml.Unmarshal(data, &root); err != nil {
-		return file, nil, placed(name, err)
+		c.addYAML(err)
+		return false
 	}
-	lines = make(map[string]int)
-	if err := locate(name, &root, "", lines); err != nil {
-		return file, nil, err
+	// First of all: the YAML package compares each key with each, and has a
+	// complaint for every pair. A file of 70 kB kept it busy for minutes.
+	if c.locate(&root, ""); len(c.found) > 0 {
+		return false
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	dec.KnownFields(true)
-	if err := dec.Decode(&file); err != nil && !errors.Is(err, io.EOF) {
-		return file, nil, placed(name, err)
+	if err := dec.Decode(v); errors.Is(err, io.EOF) {
+		return true // an empty file
+	} else if err != nil {
+		c.addYAML(err)
 	}
-	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) && len(data) > 0 {
-		return file, nil, withFix(fmt.Errorf("%s: more than one document", name), "remove the line --- and what follows it")
+	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		c.addAt(0, errors.New("more than one document"), "remove the line --- and what follows it")
 	}
-	return file, lines, nil
+	return true
 }
 
-// maxKeys bounds one mapping.
-const maxKeys = 10_000
+// maxKeys bounds one mapping, maxDepth how far a path is followed.
+const (
+	maxKeys  = 10_000
+	maxDepth = 16
+)
 
-// locate notes the line of every key by its path, and refuses aliases, keys
-// that are given twice, and mappings that are too wide.
-func locate(name string, n *yaml.Node, path string, lines map[string]int) error {
+// locate notes the line of every key by its path, and refuses anchors, aliases,
+// keys that are given twice, and mappings that are too wide.
+func (c *collector) locate(n *yaml.Node, path string) {
 	if n.Kind == yaml.AliasNode || n.Anchor != "" {
-		return withFix(fmt.Errorf("%s:%d: anchors and aliases are not allowed here", name, n.Line), "write the value out in both places")
+		c.addAt(n.Line, errors.New("anchors and aliases are not allowed here"), "write the value out in both places")
+		return
 	}
-	if n.Kind == yaml.MappingNode {
-		return locateKeys(name, n, path, lines)
-	}
-	for _, child := range n.Content {
-		if err := locate(name, child, path, lines); err != nil {
-			return err
+	switch n.Kind {
+	case yaml.MappingNode:
+		c.locateKeys(n, path)
+	case yaml.SequenceNode:
+		for i, item := range n.Content {
+			c.locate(item, c.note(path, strconv.Itoa(i), item.Line))
+		}
+	default:
+		for _, child := range n.Content {
+			c.locate(child, path)
 		}
 	}
-	return nil
 }
 
-func locateKeys(name string, n *yaml.Node, path string, lines map[string]int) error {
+func (c *collector) locateKeys(n *yaml.Node, path string) {
 	if len(n.Content) > 2*maxKeys {
-		return withFix(fmt.Errorf("%s:%d: more than %d keys in one place", name, n.Line, maxKeys), yamlFix)
+		c.addAt(n.Line, fmt.Errorf("more than %d keys in one place", maxKeys), yamlFix)
+		return
 	}
 	type key struct {
 		kind  yaml.Kind
@@ -153,18 +169,26 @@ func locateKeys(name string, n *yaml.Node, path string, lines map[string]int) er
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k := key{n.Content[i].Kind, n.Content[i].Value}
 		if line, twice := seen[k]; twice {
-			return withFix(fmt.Errorf("%s:%d: mapping key %q already defined at line %d", name, n.Content[i].Line, k.value, line), yamlFix)
+			c.addAt(n.Content[i].Line, fmt.Errorf("mapping key %.100q already defined at line %d", k.value, line), yamlFix)
+			continue
 		}
 		seen[k] = n.Content[i].Line
-		below := strings.TrimPrefix(path+"/"+k.value, "/")
-		lines[below] = n.Content[i].Line
-		for _, child := range n.Content[i : i+2] {
-			if err := locate(name, child, below, lines); err != nil {
-				return err
-			}
-		}
+		c.locate(n.Content[i], "")
+		c.locate(n.Content[i+1], c.note(path, k.value, n.Content[i].Line))
 	}
-	return nil
+}
+
+// note enters where a path stands. One that is deeper or longer than any of the
+// daemon's files is not followed: what is below it is said to be where it is.
+func (c *collector) note(path, below string, line int) string {
+	if strings.Count(path, "/") >= maxDepth || len(below) > 200 {
+		return path
+	}
+	path = strings.TrimPrefix(path+"/"+below, "/")
+	if _, ok := c.lines[path]; !ok {
+		c.lines[path] = line
+	}
+	return path
 }
 
 var (
@@ -174,13 +198,20 @@ var (
 
 const yamlFix = "compare it with the commented file that openscope init writes"
 
-// placed puts yaml's first complaint on one line behind file:line.
-func placed(name string, err error) error {
-	text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "yaml: "), "unmarshal errors:\n")
-	text, _, _ = strings.Cut(strings.TrimSpace(text), "\n")
-	text = yamlUnknown.ReplaceAllString(text, "there is no key $1 here")
-	if m := yamlLine.FindStringSubmatchIndex(text); m != nil {
-		return withFix(fmt.Errorf("%s:%s: %s", name, text[m[2]:m[3]], text[:m[0]]+text[m[1]:]), yamlFix)
+// addYAML enters each of yaml's complaints.
+func (c *collector) addYAML(err error) {
+	texts := []string{strings.TrimPrefix(err.Error(), "yaml: ")}
+	if several, ok := errors.AsType[*yaml.TypeError](err); ok {
+		texts = several.Errors
 	}
-	return withFix(fmt.Errorf("%s:1: %s", name, text), yamlFix)
+	for _, text := range texts {
+		text, _, _ = strings.Cut(strings.TrimSpace(text), "\n")
+		text = yamlUnknown.ReplaceAllString(text, "there is no key $1 here")
+		line := 1
+		if m := yamlLine.FindStringSubmatchIndex(text); m != nil {
+			line, _ = strconv.Atoi(text[m[2]:m[3]])
+			text = text[:m[0]] + text[m[1]:]
+		}
+		c.addAt(line, errors.New(text), yamlFix)
+	}
 }

@@ -62,22 +62,24 @@ var (
 
 func newHTTPTarget(name string, f httpFile, dir string) (HTTPTarget, error) {
 	t := HTTPTarget{Name: name, URL: f.URL, Headers: f.Headers, SecretHeaders: map[string]string{}, CAFile: f.CAFile}
+	var wrong Mistakes
 	if !targetName.MatchString(name) {
-		return t, errTargetName
+		wrong = append(wrong, errTargetName)
 	}
 	if u, err := url.Parse(f.URL); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" {
-		return t, withFix(errors.New("url is needed, with scheme and host"), "write it like https://grafana.internal/api")
+		wrong = append(wrong, withFix(errors.New("url is needed, with scheme and host"), "write it like https://grafana.internal/api"))
 	}
-	for header, file := range f.SecretHeaders {
+	for _, header := range slices.Sorted(maps.Keys(f.SecretHeaders)) {
+		file := f.SecretHeaders[header]
 		if file == "" {
-			return t, withFix(fmt.Errorf("secret_headers: %s has no file", header), "name a file of mode 0600 that holds the header's value")
+			wrong = append(wrong, withFix(fmt.Errorf("secret_headers: %s has no file", header), "name a file of mode 0600 that holds the header's value"))
 		}
 		t.SecretHeaders[header] = absolute(dir, file)
 	}
 	if t.CAFile != "" {
 		t.CAFile = absolute(dir, t.CAFile)
 	}
-	return t, nil
+	return t, wrong.orNil()
 }
 
 func absolute(dir, name string) string {
@@ -90,42 +92,44 @@ func absolute(dir, name string) string {
 // setRequest parses what an http verb asks, and holds it to the parameters.
 func (v *Verb) setRequest(f *requestFile) error {
 	r := &request{method: f.Method, form: f.Form, issuerHeader: f.IssuerHeader}
-	switch {
-	case !slices.Contains(methods, f.Method):
-		return withFix(fmt.Errorf("request.method %q is none", f.Method), "use one of "+strings.Join(methods, ", "))
-	case v.Class == passport.Read && f.Method != "GET" && f.Method != "HEAD":
-		return withFix(fmt.Errorf("a verb of class read does not %s", f.Method), "make it class change, or raw where it is a query")
-	case (f.Method == "GET" || f.Method == "HEAD") && len(f.Body) > 0:
-		return withFix(fmt.Errorf("a %s has no body", f.Method), "put the fields under query")
-	case f.IssuerHeader != "" && !headerName.MatchString(f.IssuerHeader):
-		return withFix(fmt.Errorf("issuer_header %q is no header's name", f.IssuerHeader), "use letters, digits and -, as X-On-Behalf-Of")
-	}
+	wrong := v.checkRequest(f)
 	used := make(map[string]bool)
 	for _, text := range f.Path {
 		w, err := v.newValue(text)
-		if err != nil {
-			return err
+		if err == nil {
+			err = v.checkSegment(w)
 		}
-		if err := v.checkSegment(w); err != nil {
-			return err
+		if err != nil {
+			wrong = append(wrong, err)
 		}
 		used[w.param] = true
 		r.segments = append(r.segments, w)
 	}
-	var err error
-	if r.query, err = v.newFields("query", f.Query, used); err != nil {
-		return err
-	}
-	if r.body, err = v.newFields("body", f.Body, used); err != nil {
-		return err
-	}
+	r.query = v.newFields("query", f.Query, used, &wrong)
+	r.body = v.newFields("body", f.Body, used, &wrong)
 	for _, p := range v.params {
-		if !used[p.name] {
-			return withFix(fmt.Errorf("parameter %s is used nowhere in the request", p.name), "write {"+p.name+"} into path, query or body, or drop the parameter")
+		if len(wrong) == 0 && !used[p.name] {
+			wrong = append(wrong, withFix(fmt.Errorf("parameter %s is used nowhere in the request", p.name), "write {"+p.name+"} into path, query or body, or drop the parameter"))
 		}
 	}
 	v.request = r
-	return nil
+	return wrong.orNil()
+}
+
+func (v *Verb) checkRequest(f *requestFile) (wrong Mistakes) {
+	reads := f.Method == "GET" || f.Method == "HEAD"
+	switch {
+	case !slices.Contains(methods, f.Method):
+		wrong = append(wrong, withFix(fmt.Errorf("request.method %q is none", f.Method), "use one of "+strings.Join(methods, ", ")))
+	case v.Class == passport.Read && !reads:
+		wrong = append(wrong, withFix(fmt.Errorf("a verb of class read does not %s", f.Method), "make it class change, or raw where it is a query"))
+	case reads && len(f.Body) > 0:
+		wrong = append(wrong, withFix(fmt.Errorf("a %s has no body", f.Method), "put the fields under query"))
+	}
+	if f.IssuerHeader != "" && !headerName.MatchString(f.IssuerHeader) {
+		wrong = append(wrong, withFix(fmt.Errorf("issuer_header %q is no header's name", f.IssuerHeader), "use letters, digits and -, as X-On-Behalf-Of"))
+	}
+	return wrong
 }
 
 // newValue is a word of a request, where a flag has no meaning.
@@ -140,20 +144,20 @@ func (v *Verb) newValue(text string) (word, error) {
 	return w, nil
 }
 
-func (v *Verb) newFields(where string, f map[string]string, used map[string]bool) ([]field, error) {
+func (v *Verb) newFields(where string, f map[string]string, used map[string]bool, wrong *Mistakes) []field {
 	var all []field
 	for _, name := range slices.Sorted(maps.Keys(f)) {
 		if !fieldName.MatchString(name) {
-			return nil, withFix(fmt.Errorf("%s: %q is no field's name", where, name), "use letters, digits, _ . - $ [ and ]")
+			*wrong = append(*wrong, withFix(fmt.Errorf("%s: %q is no field's name", where, name), "use letters, digits, _ . - $ [ and ]"))
 		}
 		w, err := v.newValue(f[name])
 		if err != nil {
-			return nil, err
+			*wrong = append(*wrong, err)
 		}
 		used[w.param] = true
 		all = append(all, field{name: name, word: w})
 	}
-	return all, nil
+	return all
 }
 
 // checkSegment makes a parameter in the path one that cannot leave its place,

@@ -63,70 +63,75 @@ func newParam(name string, f paramFile) (param, error) {
 		name: name, kind: f.Type, summary: f.Summary, enum: f.Enum, maxLength: f.MaxLength,
 		required: f.Required, fallback: f.Default, argv: f.Argv, lo: -1 << 62, hi: 1 << 62,
 	}
-	if !paramName.MatchString(name) {
-		return p, errors.New("a name is lower-case letters, digits, _ and -")
+	var wrong Mistakes
+	refuse := func(bad bool, format string, args ...any) {
+		if bad {
+			wrong = append(wrong, withFix(fmt.Errorf("parameter %s: "+format, append([]any{name}, args...)...), "see the examples that openscope init writes"))
+		}
 	}
-	if err := p.setBounds(f); err != nil {
-		return p, err
-	}
-	if p.required && p.fallback != nil {
-		return p, errors.New("it is required and has a default: one of the two")
+	refuse(!paramName.MatchString(name), "a name is lower-case letters, digits, _ and -")
+	p.setBounds(f, refuse)
+	refuse(p.required && p.fallback != nil, "it is required and has a default: one of the two")
+	if len(wrong) > 0 {
+		return p, wrong
 	}
 	for _, v := range p.enum {
 		if err := p.fits(v); err != nil {
-			return p, fmt.Errorf("enum: %q %w", v, err)
+			refuse(true, "enum: %q %w", v, err)
 		}
 	}
 	if p.fallback != nil {
 		if err := p.accepts(*p.fallback); err != nil {
-			return p, fmt.Errorf("default: %q %w", *p.fallback, err)
+			refuse(true, "default: %q %w", *p.fallback, err)
 		}
 	}
-	return p, nil
+	return p, wrong.orNil()
 }
 
 // setBounds takes what belongs to the type, and refuses what does not.
-func (p *param) setBounds(f paramFile) error {
+func (p *param) setBounds(f paramFile, refuse func(bad bool, format string, args ...any)) {
 	isString, isInteger, isEnum := f.Type == typeString, f.Type == typeInteger, f.Type == typeEnum
-	switch {
-	case !slices.Contains(types, f.Type):
-		return fmt.Errorf("type is one of %s, not %q", strings.Join(types, ", "), f.Type)
-	case isEnum && len(f.Enum) == 0:
-		return fmt.Errorf("an enum needs its values, as enum: [a, b]")
-	case !isString && !isEnum && f.Enum != nil || !isString && (f.Pattern != "" || f.MaxLength != 0):
-		return fmt.Errorf("enum, pattern and max_length are for strings")
-	case !isInteger && (f.Min != nil || f.Max != nil):
-		return fmt.Errorf("min and max are for integers")
-	case isInteger && (f.Min == nil || f.Max == nil || *f.Min > *f.Max):
-		return fmt.Errorf("an integer needs min and max, in order")
-	case (f.Type == typeFlag) != (len(f.Argv) > 0):
-		return fmt.Errorf("a flag, and nothing else, has an argv of its own")
-	case f.MaxLength < 0 || f.MaxLength > longestValue:
-		return fmt.Errorf("max_length is at most %d", longestValue)
+	if !slices.Contains(types, f.Type) {
+		refuse(true, "type is one of %s, not %q", strings.Join(types, ", "), f.Type)
+		return
 	}
-	if isInteger {
+	refuse(isEnum && len(f.Enum) == 0, "an enum needs its values, as enum: [a, b]")
+	refuse(!isString && !isEnum && f.Enum != nil || !isString && (f.Pattern != "" || f.MaxLength != 0), "enum, pattern and max_length are for strings")
+	refuse(!isInteger && (f.Min != nil || f.Max != nil), "min and max are for integers")
+	ordered := f.Min != nil && f.Max != nil && *f.Min <= *f.Max
+	refuse(isInteger && !ordered, "an integer needs min and max, in order")
+	refuse((f.Type == typeFlag) != (len(f.Argv) > 0), "a flag, and nothing else, has an argv of its own")
+	refuse(f.MaxLength < 0 || f.MaxLength > longestValue, "max_length is at most %d", longestValue)
+	if isInteger && ordered {
 		p.lo, p.hi, p.bounded = *f.Min, *f.Max, true
 	}
 	if p.maxLength == 0 {
 		p.maxLength = defaultMaxLength
 	}
 	if f.Pattern == "" {
-		return nil
+		return
 	}
-	if !strings.HasPrefix(f.Pattern, "^") || !strings.HasSuffix(f.Pattern, "$") {
-		return fmt.Errorf("pattern has to begin with ^ and end with $")
+	pattern, err := anchored(f.Pattern)
+	refuse(err != nil, "%w", err)
+	p.pattern = pattern
+}
+
+// anchored is a pattern that matches the whole of a value or nothing.
+func anchored(pattern string) (*regexp.Regexp, error) {
+	inside, begins := strings.CutPrefix(pattern, "^")
+	inside, ends := strings.CutSuffix(inside, "$")
+	if !begins || !ends {
+		return nil, errors.New("pattern has to begin with ^ and end with $")
 	}
-	inside := f.Pattern[1 : len(f.Pattern)-1]
 	if _, err := regexp.Compile(inside); err != nil { // or it could close the group
-		return fmt.Errorf("pattern: %w", err)
+		return nil, fmt.Errorf("pattern: %w", err)
 	}
 	// The group keeps an alternative from escaping the anchors.
 	re, err := regexp.Compile(`^(?:` + inside + `)$`)
 	if err != nil {
-		return fmt.Errorf("pattern: %w", err)
+		return nil, fmt.Errorf("pattern: %w", err)
 	}
-	p.pattern = re
-	return nil
+	return re, nil
 }
 
 // accepts judges one value by the whole schema.

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -26,8 +27,6 @@ type agentFile struct {
 	Allow    []ruleFile    `yaml:"allow"`
 	Deny     []ruleFile    `yaml:"deny"`
 	Delegate *delegateFile `yaml:"delegate"`
-
-	line int // where its name stands
 }
 
 type delegateFile struct {
@@ -44,100 +43,130 @@ type delegateFile struct {
 	Narrow    bool          `yaml:"narrow"`
 }
 
-// ruleFile is one allow or deny rule, with the line it stands on.
+// ruleFile is one allow or deny rule, with the line it stands on and what is
+// wrong with it.
 type ruleFile struct {
 	Verb   string
 	Params map[string]boundFile
 	line   int
+	wrong  []wrongLine
+}
+
+type wrongLine struct {
+	line int
+	err  error
+}
+
+const (
+	ruleFix  = "write it as {verb: app.verb, params: {name: value}}"
+	boundFix = "write a value, a list of values, {min: 1, max: 9}, {prefix: text} or {pattern: '^...$'}"
+)
+
+func (r *ruleFile) refuse(line int, format string, args ...any) {
+	r.wrong = append(r.wrong, wrongLine{line, fmt.Errorf(format, args...)})
 }
 
 // UnmarshalYAML keeps the line, and refuses unknown keys, which a decoder of
-// its own would let through.
+// its own would let through. What is wrong is kept with the rule, and said by
+// whoever builds it.
 func (r *ruleFile) UnmarshalYAML(n *yaml.Node) error {
-	if n.Kind != yaml.MappingNode {
-		return fmt.Errorf("line %d: a rule is written as {verb: app.verb, params: …}", n.Line)
-	}
 	r.line = n.Line
-	for i := 0; i < len(n.Content); i += 2 {
+	if n.Kind != yaml.MappingNode {
+		r.refuse(n.Line, "a rule is written as {verb: app.verb, params: …}")
+		return nil
+	}
+	hasVerb := false
+	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
-		var err error
 		switch key.Value {
 		case "verb":
-			err = value.Decode(&r.Verb)
+			hasVerb = true
+			if r.Verb = value.Value; value.Kind != yaml.ScalarNode {
+				r.refuse(key.Line, "verb is one name")
+			}
 		case "params":
-			err = value.Decode(&r.Params)
+			r.takeParams(value)
 		default:
-			err = fmt.Errorf("line %d: there is no key %s in a rule", key.Line, key.Value)
-		}
-		if err != nil {
-			return err
+			r.refuse(key.Line, "there is no key %.100s in a rule", key.Value)
 		}
 	}
-	if r.Verb == "" {
-		return fmt.Errorf("line %d: a rule without a verb", n.Line)
+	if !hasVerb {
+		r.refuse(n.Line, "a rule without a verb")
 	}
 	return nil
+}
+
+func (r *ruleFile) takeParams(n *yaml.Node) {
+	if n.Kind != yaml.MappingNode {
+		r.refuse(n.Line, "params is a mapping of names to bounds")
+		return
+	}
+	r.Params = make(map[string]boundFile, len(n.Content)/2)
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		bound, err := newBound(n.Content[i+1])
+		if err != nil {
+			r.refuse(n.Content[i+1].Line, "%s: %w", n.Content[i].Value, withFix(err, boundFix))
+		}
+		r.Params[n.Content[i].Value] = boundFile{bound}
+	}
 }
 
 // boundFile is a parameter's bound: a scalar pins, a list is a set, and
 // {min, max}, {prefix} or {pattern} say what they are.
 type boundFile struct{ bound }
 
-// UnmarshalYAML reads any of the forms.
-func (b *boundFile) UnmarshalYAML(n *yaml.Node) error {
+// newBound reads any of the forms.
+func newBound(n *yaml.Node) (b bound, err error) {
 	switch n.Kind {
 	case yaml.ScalarNode:
 		b.Constraint = passport.OneOf(n.Value)
-		return nil
+		return b, nil
 	case yaml.SequenceNode:
 		var values []string
 		for _, item := range n.Content {
 			if item.Kind != yaml.ScalarNode {
-				return fmt.Errorf("line %d: a set holds plain values", item.Line)
+				return b, errors.New("a set holds plain values")
 			}
 			values = append(values, item.Value)
 		}
 		if len(values) == 0 {
-			return fmt.Errorf("line %d: an empty set allows nothing; leave the rule out instead", n.Line)
+			return b, errors.New("an empty set allows nothing; leave the rule out instead")
 		}
 		b.Constraint = passport.OneOf(values...)
-		return nil
+		return b, nil
 	case yaml.MappingNode:
-		return b.fromMapping(n)
+		return boundOfMapping(n)
 	}
-	return fmt.Errorf("line %d: a bound is a value, a list, {min, max}, {prefix} or {pattern}", n.Line)
+	return b, errors.New("a bound is a value, a list, {min, max}, {prefix} or {pattern}")
 }
 
-func (b *boundFile) fromMapping(n *yaml.Node) error {
+func boundOfMapping(n *yaml.Node) (b bound, err error) {
 	fields := map[string]string{}
-	for i := 0; i < len(n.Content); i += 2 {
+	for i := 0; i+1 < len(n.Content); i += 2 {
 		fields[n.Content[i].Value] = n.Content[i+1].Value
 	}
 	keys := slices.Sorted(maps.Keys(fields))
 	switch strings.Join(keys, " ") {
 	case "prefix":
 		if fields["prefix"] == "" {
-			return fmt.Errorf("line %d: an empty prefix allows everything; leave it out instead", n.Line)
+			return b, errors.New("an empty prefix allows everything; leave it out instead")
 		}
 		b.Constraint = passport.StartsWith(fields["prefix"])
-		return nil
+		return b, nil
 	case "pattern":
-		re, err := anchored(fields["pattern"])
-		if err != nil {
-			return fmt.Errorf("line %d: %w", n.Line, err)
-		}
-		b.Constraint, b.pattern = passport.AnyValue(), re
-		return nil
+		b.Constraint = passport.AnyValue()
+		b.pattern, err = anchored(fields["pattern"])
+		return b, err
 	case "max min":
 		lo, errLo := strconv.ParseInt(fields["min"], 10, 64)
 		hi, errHi := strconv.ParseInt(fields["max"], 10, 64)
 		if errLo != nil || errHi != nil || lo > hi {
-			return fmt.Errorf("line %d: min and max are integers, in order", n.Line)
+			return b, errors.New("min and max are integers, in order")
 		}
 		b.Constraint = passport.Between(lo, hi)
-		return nil
+		return b, nil
 	}
-	return fmt.Errorf("line %d: a bound is {min, max}, {prefix} or {pattern}, not {%s}", n.Line, strings.Join(keys, ", "))
+	return b, fmt.Errorf("a bound is {min, max}, {prefix} or {pattern}, not {%.100s}", strings.Join(keys, ", "))
 }
 
 // anchored is a pattern that matches the whole of a value or nothing: the group
@@ -167,13 +196,18 @@ var sizePattern = regexp.MustCompile(`^([1-9][0-9]{0,9})(B|KiB|MiB|GiB)?$`)
 func (s *size) UnmarshalYAML(n *yaml.Node) error {
 	m := sizePattern.FindStringSubmatch(n.Value)
 	if m == nil {
-		return fmt.Errorf("line %d: %q is not a size like 64MiB", n.Line, n.Value)
+		return noSize(n)
 	}
 	number, err := strconv.ParseUint(m[1], 10, 64)
 	if err != nil {
-		return fmt.Errorf("line %d: %q is not a size like 64MiB", n.Line, n.Value)
+		return noSize(n)
 	}
 	shift := map[string]uint{"": 0, "B": 0, "KiB": 10, "MiB": 20, "GiB": 30}[m[2]]
 	*s = size(number << shift)
 	return nil
+}
+
+// noSize is of the type that lets the YAML package go on and find the rest.
+func noSize(n *yaml.Node) error {
+	return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: %.100q is not a size like 64MiB", n.Line, n.Value)}}
 }

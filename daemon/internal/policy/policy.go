@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -13,7 +14,8 @@ import (
 
 // Policy is a parsed grants file. It does not change; a reload makes another.
 type Policy struct {
-	file   string // its name, for errors
+	file   string // its name, and where its keys stand, for errors
+	lines  Lines
 	agents map[string]*agent
 }
 
@@ -23,12 +25,13 @@ type agent struct {
 	runAs         string
 	allow, deny   []rule
 	delegation    Delegation
-	line          int // where it stands in the file
 }
 
 // rule is one allow or deny: a verb, and bounds that all must hold.
 type rule struct {
 	name   string // like grants.yaml:12 agents.you.allow[0]
+	path   string // agents.you.allow[0]
+	line   int
 	verb   string
 	params map[string]bound
 }
@@ -99,66 +102,66 @@ const verbFix = "write one verb's whole name, like logs.tail: there are no wildc
 // Empty is the policy of a missing file: it denies everything.
 func Empty() *Policy { return &Policy{agents: map[string]*agent{}} }
 
-// Parse reads a grants file; the name is for messages.
+// Parse reads a grants file; the name is for messages. The error is a
+// [Mistakes].
 func Parse(name string, data []byte) (*Policy, error) {
 	var file grantsFile
-	if err := decodeStrict(name, data, &file); err != nil {
-		return nil, err
+	wrong := &collector{file: name, lines: Lines{}}
+	if !wrong.decode(data, &file) {
+		return nil, wrong.err()
 	}
 	p := Empty()
-	p.file = name
-	lines := agentLines(data)
-	for _, agentKey := range sortedKeys(file.Agents) {
-		f := file.Agents[agentKey]
-		f.line = lines[agentKey]
-		if !agentName.MatchString(agentKey) {
-			return nil, withFix(fmt.Errorf("%s:%d: agent %q: a name is lower-case letters, digits, _ and -", name, max(f.line, 1), agentKey), "rename the agent")
+	p.file, p.lines = name, wrong.lines
+	for _, name := range sortedKeys(file.Agents) {
+		if !agentName.MatchString(name) {
+			wrong.add("agents/"+name, errors.New("an agent's name is lower-case letters, digits, _ and -"), "rename the agent")
+			continue
 		}
-		a, err := newAgent(name, agentKey, f)
-		if err != nil {
-			return nil, err
-		}
-		p.agents[agentKey] = a
+		p.agents[name] = wrong.newAgent("agents/"+name, file.Agents[name])
+	}
+	if err := wrong.err(); err != nil {
+		return nil, err
 	}
 	return p, nil
 }
 
+const noVerbFix = "correct its name, or add the verb to the verbs file"
+
 // Check holds every rule to the verbs there are. A rule about a verb or a
 // parameter that does not exist would never match, and one that was meant to
-// deny would deny nothing.
+// deny would deny nothing. The error is a [Mistakes].
 func (p *Policy) Check(schema []passport.Verb) error {
+	wrong := &collector{file: p.file, lines: p.lines}
 	for _, name := range sortedKeys(p.agents) {
-		a := p.agents[name]
+		a, path := p.agents[name], "agents/"+name+"/delegate/"
 		for _, r := range slices.Concat(a.deny, a.allow) {
-			if err := r.check(schema); err != nil {
-				return err
-			}
+			wrong.checkRule(r, schema)
 		}
-		for _, verb := range a.delegation.Verbs {
+		for i, verb := range a.delegation.Verbs {
 			if findVerb(schema, verb) < 0 {
-				return withFix(fmt.Errorf("%s:%d: agents.%s.delegate.verbs: there is no verb %s", p.file, a.line, name, verb), "correct its name, or add the verb to the verbs file")
+				wrong.addItem(path+"verbs", i, fmt.Errorf("there is no verb %s", verb), noVerbFix)
 			}
 		}
-		for _, verb := range a.delegation.Approve {
+		for i, verb := range a.delegation.Approve {
 			if !slices.Contains(a.delegation.Verbs, verb) {
-				return withFix(fmt.Errorf("%s:%d: agents.%s.delegate.approve: %s is not among delegate.verbs, and would never be asked for", p.file, a.line, name, verb), "add it to delegate.verbs, or drop it here")
+				wrong.addItem(path+"approve", i, fmt.Errorf("%s is not among delegate.verbs, and would never be asked for", verb), "add it to delegate.verbs, or drop it here")
 			}
 		}
 	}
-	return nil
+	return wrong.err()
 }
 
-func (r rule) check(schema []passport.Verb) error {
+func (c *collector) checkRule(r rule, schema []passport.Verb) {
 	i := findVerb(schema, r.verb)
 	if i < 0 {
-		return withFix(fmt.Errorf("%s: there is no verb %s", r.name, r.verb), "correct its name, or add the verb to the verbs file")
+		c.addAt(r.line, fmt.Errorf("%s: there is no verb %s", r.path, r.verb), noVerbFix)
+		return
 	}
 	for _, name := range sortedKeys(r.params) {
 		if !slices.ContainsFunc(schema[i].Params, func(p passport.Param) bool { return p.Name == name }) {
-			return withFix(fmt.Errorf("%s: %s has no parameter %s", r.name, r.verb, name), "correct its name: "+parameterNames(schema[i]))
+			c.addAt(r.line, fmt.Errorf("%s: %s has no parameter %s", r.path, r.verb, name), "correct its name: "+parameterNames(schema[i]))
 		}
 	}
-	return nil
 }
 
 func parameterNames(v passport.Verb) string {
@@ -176,25 +179,22 @@ func findVerb(schema []passport.Verb, name string) int {
 	return slices.IndexFunc(schema, func(v passport.Verb) bool { return v.Name == name })
 }
 
-func newAgent(file, name string, f agentFile) (*agent, error) {
-	a := &agent{users: f.Users, groups: f.Groups, runAs: f.RunAs, line: max(f.line, 1)}
-	var err error
-	if a.allow, err = newRules(file, "agents."+name+".allow", f.Allow); err != nil {
-		return nil, err
-	}
-	if a.deny, err = newRules(file, "agents."+name+".deny", f.Deny); err != nil {
-		return nil, err
+func (c *collector) newAgent(path string, f agentFile) *agent {
+	a := &agent{
+		users: f.Users, groups: f.Groups, runAs: f.RunAs,
+		allow: c.newRules(path+"/allow", f.Allow), deny: c.newRules(path+"/deny", f.Deny),
 	}
 	d := f.Delegate
 	if d == nil {
-		return a, nil
+		return a
 	}
+	path += "/delegate"
 	if d.MaxTTL < 0 || d.MaxTTL > maxDelegated {
-		return nil, withFix(fmt.Errorf("%s:%d: agents.%s.delegate.max_ttl: %s is not between 0 and %s", file, a.line, name, d.MaxTTL, maxDelegated), "write it like 10m, or leave it out for 30m")
+		c.add(path+"/max_ttl", fmt.Errorf("%s is not between 0 and %s", d.MaxTTL, maxDelegated), "write it like 10m, or leave it out for 30m")
 	}
-	for _, v := range d.Verbs {
+	for i, v := range d.Verbs {
 		if !verbName.MatchString(v) {
-			return nil, withFix(fmt.Errorf("%s:%d: agents.%s.delegate.verbs: %q is not app.verb", file, a.line, name, v), verbFix)
+			c.addItem(path+"/verbs", i, fmt.Errorf("%q is not app.verb", v), verbFix)
 		}
 	}
 	a.delegation = Delegation{
@@ -202,22 +202,26 @@ func newAgent(file, name string, f agentFile) (*agent, error) {
 		NoConfirm: d.NoConfirm, Raw: d.Raw, MaxCalls: d.MaxCalls, MaxOutput: uint64(d.MaxOutput),
 		Approve: d.Approve, TwoPeople: d.TwoPeople, Narrow: d.Narrow,
 	}
-	return a, nil
+	return a
 }
 
-func newRules(file, path string, rules []ruleFile) ([]rule, error) {
+func (c *collector) newRules(path string, rules []ruleFile) []rule {
 	var all []rule
 	for i, r := range rules {
-		if !verbName.MatchString(r.Verb) {
-			return nil, withFix(fmt.Errorf("%s:%d: %s[%d].verb: %q is not app.verb", file, r.line, path, i, r.Verb), verbFix)
+		parsed := rule{path: fmt.Sprintf("%s[%d]", dotted(path), i), line: r.line, verb: r.Verb, params: map[string]bound{}}
+		parsed.name = fmt.Sprintf("%s:%d %s", filepath.Base(c.file), r.line, parsed.path)
+		if len(r.wrong) == 0 && !verbName.MatchString(r.Verb) {
+			r.refuse(r.line, "%w", withFix(fmt.Errorf("verb: %q is not app.verb", r.Verb), verbFix))
 		}
-		parsed := rule{name: fmt.Sprintf("%s:%d %s[%d]", filepath.Base(file), r.line, path, i), verb: r.Verb, params: map[string]bound{}}
+		for _, w := range r.wrong {
+			c.addAt(w.line, fmt.Errorf("%s: %w", parsed.path, w.err), ruleFix)
+		}
 		for name, b := range r.Params {
 			parsed.params[name] = b.bound
 		}
 		all = append(all, parsed)
 	}
-	return all, nil
+	return all
 }
 
 // MayAct reports whether the user may act as the agent.

@@ -20,23 +20,26 @@ var (
 
 const recipientFix = "let openscope recipient add ALIAS KEY --replace write it"
 
-// ParseRecipients reads the registry behind --to.
+// ParseRecipients reads the registry behind --to. The error is a [Mistakes].
 func ParseRecipients(name string, data []byte) (map[string]Recipient, error) {
 	var file struct {
 		Recipients map[string]Recipient `yaml:"recipients"`
 	}
-	if err := decodeStrict(name, data, &file); err != nil {
-		return nil, err
-	}
-	for alias, r := range file.Recipients {
+	wrong := &collector{file: name, lines: Lines{}}
+	wrong.decode(data, &file)
+	for _, alias := range sortedKeys(file.Recipients) {
+		line, r := wrong.lines.At("recipients/"+alias), file.Recipients[alias]
 		switch {
 		case !aliasName.MatchString(alias):
-			return nil, withFix(fmt.Errorf("%s: %.100q: an alias is lower-case letters, digits, . _ and -", name, alias), recipientFix)
+			wrong.addAt(line, fmt.Errorf("%.100q: an alias is lower-case letters, digits, . _ and -", alias), recipientFix)
 		case !keyText.MatchString(r.Key):
-			return nil, withFix(fmt.Errorf("%s: %s: the key is not osk1 and 111 characters", name, alias), recipientFix)
+			wrong.addAt(line, fmt.Errorf("%s: the key is not osk1 and 111 characters", alias), recipientFix)
 		case !noteText.MatchString(r.Note):
-			return nil, withFix(fmt.Errorf("%s: %s: the note is not one printable line", name, alias), recipientFix)
+			wrong.addAt(line, fmt.Errorf("%s: the note is not one printable line", alias), recipientFix)
 		}
+	}
+	if err := wrong.err(); err != nil {
+		return nil, err
 	}
 	if file.Recipients == nil {
 		file.Recipients = map[string]Recipient{}

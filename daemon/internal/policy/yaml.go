@@ -6,82 +6,108 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// decodeStrict reads one YAML document into v: unknown and duplicate keys, a
-// second document, anchors and aliases are errors, each one line with its
-// place.
-func decodeStrict(name string, data []byte, v any) error {
-	if err := CheckShape(name, data); err != nil {
-		return err
+// Decode reads one YAML document into v, and returns where its keys stand:
+// unknown and duplicate keys, a second document, anchors and aliases are
+// errors, each one line with its place. The error is a [Mistakes].
+func Decode(name string, data []byte, v any) (Lines, error) {
+	c := &collector{file: name, lines: Lines{}}
+	c.decode(data, v)
+	return c.lines, c.err()
+}
+
+// decode enters what is wrong with the form of the file. What is not of the
+// wrong form is in v all the same, so that the rest can be judged too; false
+// says that there is nothing in it.
+func (c *collector) decode(data []byte, v any) bool {
+	var root yaml.Node
+	if err := yaml.Unmarshal(data, &root); err != nil {
+		c.addYAML(err)
+		return false
+	}
+	// First of all: the YAML package compares each key with each, and has a
+	// complaint for every pair. A file of 70 kB kept it busy for minutes.
+	if c.locate(&root, ""); len(c.found) > 0 {
+		return false
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	dec.KnownFields(true)
-	err := dec.Decode(v)
-	if errors.Is(err, io.EOF) {
-		return nil // an empty file
-	}
-	if err != nil {
-		return placed(name, err)
+	if err := dec.Decode(v); errors.Is(err, io.EOF) {
+		return true // an empty file
+	} else if err != nil {
+		c.addYAML(err)
 	}
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		return withFix(fmt.Errorf("%s: more than one document", name), "remove the line --- and what follows it")
+		c.addAt(0, errors.New("more than one document"), "remove the line --- and what follows it")
 	}
-	return nil
+	return true
 }
 
-// maxKeys bounds one mapping.
-const maxKeys = 10_000
+// maxKeys bounds one mapping, maxDepth how far a path is followed.
+const (
+	maxKeys  = 10_000
+	maxDepth = 16
+)
 
-// CheckShape refuses anchors, aliases, keys that are given twice and mappings
-// that are too wide. The YAML package finds keys given twice as well, but
-// compares each with each and has a complaint for every pair: a file of 70 kB
-// kept it busy for minutes.
-func CheckShape(name string, data []byte) error {
-	var root yaml.Node
-	if err := yaml.Unmarshal(data, &root); err != nil {
-		return placed(name, err)
-	}
-	return checkNode(name, &root)
-}
-
-func checkNode(name string, n *yaml.Node) error {
+// locate notes the line of every key by its path, and refuses anchors, aliases,
+// keys that are given twice, and mappings that are too wide.
+func (c *collector) locate(n *yaml.Node, path string) {
 	if n.Kind == yaml.AliasNode || n.Anchor != "" {
-		return withFix(fmt.Errorf("%s:%d: anchors and aliases are not allowed here", name, n.Line), "write the value out in both places")
+		c.addAt(n.Line, errors.New("anchors and aliases are not allowed here"), "write the value out in both places")
+		return
 	}
-	if n.Kind == yaml.MappingNode {
-		if err := checkKeys(name, n); err != nil {
-			return err
+	switch n.Kind {
+	case yaml.MappingNode:
+		c.locateKeys(n, path)
+	case yaml.SequenceNode:
+		for i, item := range n.Content {
+			c.locate(item, c.note(path, strconv.Itoa(i), item.Line))
+		}
+	default:
+		for _, child := range n.Content {
+			c.locate(child, path)
 		}
 	}
-	for _, child := range n.Content {
-		if err := checkNode(name, child); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
-func checkKeys(name string, n *yaml.Node) error {
+func (c *collector) locateKeys(n *yaml.Node, path string) {
 	if len(n.Content) > 2*maxKeys {
-		return withFix(fmt.Errorf("%s:%d: more than %d keys in one place", name, n.Line, maxKeys), yamlFix)
+		c.addAt(n.Line, fmt.Errorf("more than %d keys in one place", maxKeys), yamlFix)
+		return
 	}
 	type key struct {
 		kind  yaml.Kind
 		value string
 	}
 	seen := make(map[key]int, len(n.Content)/2)
-	for i := 0; i < len(n.Content); i += 2 {
+	for i := 0; i+1 < len(n.Content); i += 2 {
 		k := key{n.Content[i].Kind, n.Content[i].Value}
 		if line, twice := seen[k]; twice {
-			return withFix(fmt.Errorf("%s:%d: mapping key %q already defined at line %d", name, n.Content[i].Line, k.value, line), yamlFix)
+			c.addAt(n.Content[i].Line, fmt.Errorf("mapping key %.100q already defined at line %d", k.value, line), yamlFix)
+			continue
 		}
 		seen[k] = n.Content[i].Line
+		c.locate(n.Content[i], "")
+		c.locate(n.Content[i+1], c.note(path, k.value, n.Content[i].Line))
 	}
-	return nil
+}
+
+// note enters where a path stands. One that is deeper or longer than any of the
+// daemon's files is not followed: what is below it is said to be where it is.
+func (c *collector) note(path, below string, line int) string {
+	if strings.Count(path, "/") >= maxDepth || len(below) > 200 {
+		return path
+	}
+	path = strings.TrimPrefix(path+"/"+below, "/")
+	if _, ok := c.lines[path]; !ok {
+		c.lines[path] = line
+	}
+	return path
 }
 
 var (
@@ -91,28 +117,20 @@ var (
 
 const yamlFix = "compare it with the commented file that openscope init writes"
 
-// placed puts yaml's first complaint on one line behind file:line.
-func placed(name string, err error) error {
-	text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "yaml: "), "unmarshal errors:\n")
-	text, _, _ = strings.Cut(strings.TrimSpace(text), "\n")
-	text = yamlUnknown.ReplaceAllString(text, "there is no key $1 here")
-	if m := yamlLine.FindStringSubmatchIndex(text); m != nil {
-		return withFix(fmt.Errorf("%s:%s: %s", name, text[m[2]:m[3]], text[:m[0]]+text[m[1]:]), yamlFix)
+// addYAML enters each of yaml's complaints.
+func (c *collector) addYAML(err error) {
+	texts := []string{strings.TrimPrefix(err.Error(), "yaml: ")}
+	if several, ok := errors.AsType[*yaml.TypeError](err); ok {
+		texts = several.Errors
 	}
-	return withFix(fmt.Errorf("%s:1: %s", name, text), yamlFix)
-}
-
-// agentLines is where each agent's name stands, of a file that has been read.
-func agentLines(data []byte) map[string]int {
-	var file struct {
-		Agents yaml.Node `yaml:"agents"`
+	for _, text := range texts {
+		text, _, _ = strings.Cut(strings.TrimSpace(text), "\n")
+		text = yamlUnknown.ReplaceAllString(text, "there is no key $1 here")
+		line := 1
+		if m := yamlLine.FindStringSubmatchIndex(text); m != nil {
+			line, _ = strconv.Atoi(text[m[2]:m[3]])
+			text = text[:m[0]] + text[m[1]:]
+		}
+		c.addAt(line, errors.New(text), yamlFix)
 	}
-	lines := make(map[string]int)
-	if yaml.Unmarshal(data, &file) != nil || file.Agents.Kind != yaml.MappingNode {
-		return lines
-	}
-	for i := 0; i < len(file.Agents.Content); i += 2 {
-		lines[file.Agents.Content[i].Value] = file.Agents.Content[i].Line
-	}
-	return lines
 }
