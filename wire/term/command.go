@@ -89,7 +89,8 @@ func (c *Command) run(ctx context.Context, env *Env, path, argv []string) error 
 		return sub.run(ctx, env, append(path, sub.Name), rest)
 	}
 	if err := ff.Parse(fs, nil, c.Options...); err != nil {
-		return Errorf(Usage, "%w", err)
+		// The words of the command line were parsed above: this is the file's.
+		return Errorf(Config, "reading the configuration file: %w", err)
 	}
 	if err := c.checkWords(path, words); err != nil {
 		return err
