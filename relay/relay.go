@@ -80,7 +80,11 @@ type Relay struct {
 	accounts  *accounts
 	counters  counters
 	children  sync.WaitGroup
+	ready     chan struct{}
 }
+
+// Ready is closed once peers are taken.
+func (r *Relay) Ready() <-chan struct{} { return r.ready }
 
 // New checks the configuration; it listens to nothing yet.
 func New(cfg Config) (*Relay, error) {
@@ -97,6 +101,7 @@ func New(cfg Config) (*Relay, error) {
 	return &Relay{
 		cfg: cfg, logger: cfg.Logger, registry: newRegistry(), door: newDoor(cfg.Limits),
 		accounts: newAccounts(cfg.Limits.Token, cfg.Clock),
+		ready:    make(chan struct{}),
 	}, nil
 }
 
@@ -129,6 +134,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	r.children.Go(func() { r.tend(serving) })
+	close(r.ready)
 	accepted := make(chan error, 1)
 	r.children.Go(func() { accepted <- r.accept(serving, listener) })
 	select {

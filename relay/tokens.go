@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -106,7 +107,7 @@ func (f *TokenFile) change(edit func([]TokenEntry) ([]TokenEntry, error)) error 
 	if err := os.MkdirAll(filepath.Dir(f.path), 0o700); err != nil {
 		return fmt.Errorf("changing the tokens: %w", err)
 	}
-	lock, err := os.OpenFile(f.path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := openLock(f.path + ".lock")
 	if err != nil {
 		return fmt.Errorf("changing the tokens: %w", err)
 	}
@@ -139,10 +140,44 @@ func replace(path string, data []byte) error {
 	}
 	defer os.Remove(tmp.Name())
 	_, err = tmp.Write(data)
-	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+	if err := errors.Join(err, giveToOwner(tmp), tmp.Sync(), tmp.Close()); err != nil {
 		return err
 	}
 	return os.Rename(tmp.Name(), path)
+}
+
+// openLock opens the lock, or makes it. Only a file that was made here is given
+// away: root must not hand the folder's owner something that a link leads to.
+func openLock(path string) (*os.File, error) {
+	for {
+		lock, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+		if err == nil {
+			return lock, giveToOwner(lock)
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+		lock, err = os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return lock, err
+		}
+	}
+}
+
+// giveToOwner lets the relay read what root writes for it: a new file of root's
+// becomes that of the folder's owner.
+func giveToOwner(file *os.File) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	info, err := os.Lstat(filepath.Dir(file.Name()))
+	if err != nil {
+		return err
+	}
+	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
+		return file.Chown(int(sys.Uid), int(sys.Gid))
+	}
+	return nil
 }
 
 // refresh reads the file again if it is another than was read.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"openscope/relay"
@@ -219,5 +220,54 @@ func TestNoChangeIsLostToAnother(t *testing.T) {
 	changing.Wait()
 	if got := names(t, openTokens(t, path)); strings.Join(got, "") != "abcdefgh" {
 		t.Errorf("the tokens are %q", got)
+	}
+}
+
+func TestTokensThatRootWritesAreTheRelaysToRead(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to write for another user")
+	}
+	t.Parallel()
+	const relayUser = 1234
+	dir := t.TempDir()
+	if err := os.Chown(dir, relayUser, relayUser); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "tokens")
+	if _, err := openTokens(t, path).Add("acme", rand.Reader); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{path, path + ".lock"} {
+		info, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if owner := info.Sys().(*syscall.Stat_t).Uid; owner != relayUser || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: of user %d, mode %o", name, owner, info.Mode())
+		}
+	}
+}
+
+// The relay's user owns the folder, and can put links there.
+func TestRootHandsNothingOverThatALinkLeadsTo(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, which has something to hand over")
+	}
+	t.Parallel()
+	dir := t.TempDir()
+	precious := filepath.Join(t.TempDir(), "precious")
+	if err := errors.Join(os.WriteFile(precious, nil, 0o600), os.Chown(dir, 1234, 1234)); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "tokens")
+	if err := os.Symlink(precious, path+".lock"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openTokens(t, path).Add("acme", rand.Reader); err == nil {
+		t.Error("a link stands where the lock should, and is followed")
+	}
+	info, err := os.Stat(precious)
+	if err != nil || info.Sys().(*syscall.Stat_t).Uid != 0 {
+		t.Errorf("what the link leads to: %v, %v", info.Sys(), err)
 	}
 }

@@ -2,21 +2,17 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
-	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
-	"strconv"
 	"sync"
 	"syscall"
-	"time"
-
-	"errors"
 
 	"openscope/daemon"
+	"openscope/daemon/internal/control"
 	"openscope/wire/term"
 )
 
@@ -55,7 +51,12 @@ func runDaemon(ctx context.Context, logger *slog.Logger, config string, getenv f
 	defer beside.Wait()
 	defer cancel()
 	beside.Go(func() { reloadOnHangup(ctx, d, logger) })
-	beside.Go(func() { notifySystemd(ctx, d, getenv, logger) })
+	service := term.Service{Ready: d.Ready(), Logger: logger, Alive: func(ctx context.Context) error {
+		// As a command asks: through the socket, and the core's locks.
+		_, err := control.Dial(cfg.Socket).Status(ctx)
+		return err
+	}}
+	beside.Go(func() { service.Tell(ctx, getenv) })
 	if err := d.Run(ctx); err != nil {
 		return term.Errorf(term.Config, "%w", err)
 	}
@@ -87,62 +88,4 @@ func reloadOnHangup(ctx context.Context, d *daemon.Daemon, logger *slog.Logger) 
 			logger.Info("grants, verbs and recipients were read again")
 		}
 	}
-}
-
-// notifySystemd tells the service manager, where there is one, that the daemon
-// is ready, alive, and stopping (sd_notify(3)).
-func notifySystemd(ctx context.Context, d *daemon.Daemon, getenv func(string) string, logger *slog.Logger) {
-	address := getenv("NOTIFY_SOCKET")
-	if address == "" {
-		return
-	}
-	say := func(state string) {
-		if err := notify(address, state); err != nil {
-			logger.Warn("the service manager cannot be told", "error", err)
-		}
-	}
-	select {
-	case <-d.Ready():
-		say("READY=1")
-	case <-ctx.Done():
-		return
-	}
-	defer say("STOPPING=1")
-	interval := watchdogInterval(getenv)
-	if interval == 0 {
-		<-ctx.Done()
-		return
-	}
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			say("WATCHDOG=1")
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// watchdogInterval is half of what the service manager allows; zero if it does
-// not watch.
-func watchdogInterval(getenv func(string) string) time.Duration {
-	usec, err := strconv.ParseInt(getenv("WATCHDOG_USEC"), 10, 64)
-	if err != nil || usec <= 0 {
-		return 0
-	}
-	return time.Duration(usec) * time.Microsecond / 2
-}
-
-func notify(address, state string) error {
-	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: address, Net: "unixgram"})
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	if _, err := conn.Write([]byte(state)); err != nil {
-		return fmt.Errorf("notifying: %w", err)
-	}
-	return nil
 }

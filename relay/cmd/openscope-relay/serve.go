@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync"
 	"syscall"
 	"time"
 
@@ -73,6 +74,15 @@ func (f *serveFlags) run(ctx context.Context, env *term.Env, _ []string) error {
 			fmt.Fprintf(env.Stderr, "no deployment token yet: run: %s\n", f.tokens.hint())
 		}
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	var telling sync.WaitGroup
+	defer telling.Wait()
+	defer cancel()
+	service := term.Service{Ready: r.Ready(), Logger: logger, Alive: func(context.Context) error {
+		r.Stats() // through the registry's lock, which every join and hello needs
+		return nil
+	}}
+	telling.Go(func() { service.Tell(ctx, env.Getenv) })
 	return serveBoth(ctx, r, operator)
 }
 
