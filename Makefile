@@ -6,7 +6,9 @@ PROGRAMS := ./daemon/cmd/openscope ./relay/cmd/openscope-relay ./client/cmd/open
 EVERYWHERE := ./client/... ./passport ./wire ./wire/call ./wire/channel ./wire/handle ./wire/term
 STATIC   := CGO_ENABLED=0 GOOS=$(GOOS) GOARCH=$(GOARCH)
 
-.PHONY: help build man build-client test test-long test-report vectors fuzz cover mutants demo bench fmt lint clean
+EPOCH    := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+
+.PHONY: help release build man build-client test test-long test-report vectors fuzz cover mutants demo bench fmt lint clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -52,6 +54,9 @@ bench: build ## the hot path beside what people would use instead, in one run of
 	@.ci/install sshd=openssh-server
 	@go run ./bench/perf
 
+release: ## programs, packages, the relay's image, bills of materials and sums, into dist/; ONLY=linux/amd64 makes less
+	@go run ./bench/release -version '$(VERSION)' -epoch '$(EPOCH)' -only '$(ONLY)'
+
 cover: ## fails where the tests of passport or wire reach less than 90 % of it
 	@.ci/cover 90
 
@@ -69,5 +74,5 @@ lint: ## gofmt, go vet (also for 32 bits, of the long tests, and for the client'
 	GOOS=windows go vet $(EVERYWHERE)
 	go tool -modfile=.ci/tools.mod staticcheck ./...
 
-clean: ## removes bin/
-	@rm -rf bin
+clean: ## removes bin/ and dist/
+	@rm -rf bin dist
