@@ -113,7 +113,7 @@ func (f *firstByte) Write(p []byte) (int, error) {
 // protocol needs.
 func TestTheFirstByteIsThreeRoundTripsAway(t *testing.T) {
 	t.Parallel()
-	const delay, most, tries = 150 * time.Millisecond, 3, 5
+	const delay, most, tries = 300 * time.Millisecond, 3, 5
 	w := newWorld(t)
 	_, h := w.open("5m", "test.echo:text=hello")
 	least := 100

@@ -141,7 +141,8 @@ func crossPath(t *testing.T, f *Flow, rate uint64, delay time.Duration, d time.D
 	pieces := make(chan piece, 1<<16)
 	var crossed sync.WaitGroup
 	began := time.Now()
-	received, first := f.calls[ID{1}].received[0], f.calls[ID{1}].received[0]
+	received := f.calls[ID{1}].received[0] // nobody acknowledges now
+	first := received
 	crossed.Go(func() {
 		for p := range pieces {
 			time.Sleep(time.Until(p.at))
@@ -157,7 +158,9 @@ func crossPath(t *testing.T, f *Flow, rate uint64, delay time.Duration, d time.D
 		if err != nil {
 			t.Fatal(err)
 		}
+		f.mu.Lock()
 		most = max(most, f.inFlight)
+		f.mu.Unlock()
 		free = later(free, time.Now()).Add(time.Duration(float64(n) / float64(rate) * float64(time.Second)))
 		pieces <- piece{n, free.Add(delay)}
 	}
