@@ -186,10 +186,21 @@ func (m mutant) try(ctx context.Context, dir string) error {
 		return err
 	}
 	defer os.WriteFile(path, source, 0o644) // the copy is thrown away in any case
+	return m.run(ctx, dir)
+}
+
+// run builds the test, however long that takes, and gives it its time.
+func (m mutant) run(ctx context.Context, dir string) error {
+	binary := filepath.Join(dir, "mutant.test")
+	build := exec.CommandContext(ctx, "go", "test", "-c", "-vet=off", "-o", binary, m.pkg)
+	build.Dir = dir
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("it does not build: %s", firstLines(out))
+	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	test := exec.CommandContext(ctx, "go", "test", "-count=1", "-vet=off", "-timeout=2m", "-run", "^"+m.test+"$", m.pkg)
-	test.Dir = dir
+	test := exec.CommandContext(ctx, binary, "-test.run=^"+m.test+"$", "-test.timeout=2m")
+	test.Dir = filepath.Join(dir, m.pkg)
 	out, err := test.CombinedOutput()
 	switch {
 	case err == nil && bytes.Contains(out, []byte("no tests to run")):
@@ -199,7 +210,7 @@ func (m mutant) try(ctx context.Context, dir string) error {
 	case bytes.Contains(out, []byte("--- FAIL: "+m.test)), bytes.Contains(out, []byte("panic: test timed out")):
 		return nil
 	}
-	return fmt.Errorf("%s does not fail: %s", m.test, firstLines(out))
+	return fmt.Errorf("%s does not fail: %v, %s", m.test, err, firstLines(out))
 }
 
 func firstLines(out []byte) string {
