@@ -12,6 +12,7 @@ import (
 
 	"openscope/daemon/internal/control"
 	"openscope/daemon/internal/session"
+	"openscope/wire/call"
 )
 
 // failingRand gives n bytes and then no more: an error at once, or a read that
@@ -120,5 +121,35 @@ func TestWithoutRandomnessThereIsNoIdentity(t *testing.T) {
 	}
 	if err := NewIdentityFile(path, &failingRand{left: 32}); err != nil {
 		t.Error(err)
+	}
+}
+
+// A call that waits for the issuer is known by a name that is drawn: without one
+// nobody could answer for it, and so it is refused.
+func TestWithoutRandomnessNoCallWaitsToBeApproved(t *testing.T) {
+	t.Parallel()
+	h := newHostileHalf(t)
+	h.asks("")
+	session, m, p := h.joined()
+	enough := &failingRand{left: 1 << 20}
+	h.rand = enough
+	_, w := h.asking(m, session, "enough")
+	drawn := enough.drawn
+	if err := h.answer(w.Call, false); err != nil || drawn == 0 {
+		t.Fatalf("%d bytes drawn, %v", drawn, err)
+	}
+	for left := range drawn {
+		m.refresh()
+		id, body, signature := m.request("test.mark", named("short"))
+		h.rand = &failingRand{left: left, short: left%2 == 1}
+		if err := h.TakeCall(m.id, body, signature); err != nil {
+			t.Fatal(err)
+		}
+		if r := p.await(t, id); r.Cause != call.Denied || len(h.waitingIn(session)) != 0 {
+			t.Errorf("with %d bytes of %d: %v, %d calls wait", left, drawn, r.Cause, len(h.waitingIn(session)))
+		}
+	}
+	if n := h.left("mark.*"); n != 0 {
+		t.Errorf("%d calls ran", n)
 	}
 }
