@@ -2,10 +2,8 @@ package bench
 
 import (
 	"go/ast"
-	"go/parser"
 	"go/token"
 	"go/types"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -35,36 +33,20 @@ var secretive = []string{"passport", "wire", "wire/call", "wire/channel", "wire/
 // Everything else is on the list above.
 func TestSecretsAreComparedInConstantTime(t *testing.T) {
 	seen, constant := make(map[string]bool), 0
-	for _, dir := range secretive {
-		paths, err := filepath.Glob("../" + dir + "/*.go")
-		if err != nil || len(paths) == 0 {
-			t.Fatalf("%s: %d files, %v", dir, len(paths), err)
-		}
-		for _, path := range paths {
-			if strings.HasSuffix(path, "_test.go") {
-				continue
+	inspectSource(t, secretive, func(path string, n ast.Node) {
+		compared, ok := comparison(n)
+		switch {
+		case !ok:
+		case strings.HasPrefix(compared, "subtle."), strings.HasPrefix(compared, "hmac."):
+			constant++
+		default:
+			place := path + ": " + compared
+			seen[place] = true
+			if plainComparisons[place] == "" {
+				t.Errorf("%s: in constant time, or with a reason in the table", place)
 			}
-			file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			ast.Inspect(file, func(n ast.Node) bool {
-				compared, ok := comparison(n)
-				switch {
-				case !ok:
-				case strings.HasPrefix(compared, "subtle."), strings.HasPrefix(compared, "hmac."):
-					constant++
-				default:
-					place := strings.TrimPrefix(path, "../") + ": " + compared
-					seen[place] = true
-					if plainComparisons[place] == "" {
-						t.Errorf("%s: in constant time, or with a reason in the table", place)
-					}
-				}
-				return true
-			})
 		}
-	}
+	})
 	for place := range plainComparisons {
 		if !seen[place] {
 			t.Errorf("%s is no longer there", place)

@@ -28,10 +28,30 @@ type labelled struct {
 func codeLabels(t *testing.T) map[string][]labelled {
 	t.Helper()
 	found := make(map[string][]labelled)
-	for _, dir := range []string{"wire", "wire/channel", "wire/call", "wire/handle", "wire/checkpoint", "passport"} {
+	inspectSource(t, []string{"wire", "wire/channel", "wire/call", "wire/handle", "wire/checkpoint", "passport"}, func(_ string, n ast.Node) {
+		switch n := n.(type) {
+		case *ast.CallExpr:
+			collectCall(found, n)
+		case *ast.BasicLit:
+			if text, err := strconv.Unquote(n.Value); n.Kind == token.STRING && err == nil && strings.HasPrefix(text, "openscope/1 ") && text != "openscope/1 " {
+				name := strings.TrimPrefix(text, "openscope/1 ")
+				if !strings.HasPrefix(name, "e2e ") { // the protocol's own name
+					found[name] = append(found[name], labelled{how: "use"})
+				}
+			}
+		}
+	})
+	return found
+}
+
+// inspectSource shows everything in the source of the packages, but for their
+// tests, with the file that it is in.
+func inspectSource(t *testing.T, dirs []string, show func(path string, n ast.Node)) {
+	t.Helper()
+	for _, dir := range dirs {
 		paths, err := filepath.Glob("../" + dir + "/*.go")
-		if err != nil {
-			t.Fatal(err)
+		if err != nil || len(paths) == 0 {
+			t.Fatalf("%s: %d files, %v", dir, len(paths), err)
 		}
 		for _, path := range paths {
 			if strings.HasSuffix(path, "_test.go") {
@@ -42,22 +62,11 @@ func codeLabels(t *testing.T) map[string][]labelled {
 				t.Fatal(err)
 			}
 			ast.Inspect(file, func(n ast.Node) bool {
-				switch n := n.(type) {
-				case *ast.CallExpr:
-					collectCall(found, n)
-				case *ast.BasicLit:
-					if text, err := strconv.Unquote(n.Value); n.Kind == token.STRING && err == nil && strings.HasPrefix(text, "openscope/1 ") && text != "openscope/1 " {
-						name := strings.TrimPrefix(text, "openscope/1 ")
-						if !strings.HasPrefix(name, "e2e ") { // the protocol's own name
-							found[name] = append(found[name], labelled{how: "use"})
-						}
-					}
-				}
+				show(strings.TrimPrefix(path, "../"), n)
 				return true
 			})
 		}
 	}
-	return found
 }
 
 // collectCall enters wire.Hash("label", parts…), expand(key, "label", …),
