@@ -299,6 +299,11 @@ func TestAnAgentIsServedOnlyWithAConfirmedFingerprint(t *testing.T) {
 		s.refused(3, "fingerprint", "openscope-reflect-client", "mcp")
 	}
 	s.words = words
+	s.must("openscope-reflect-client", "--daemon", "acme", "verbs")
+	s.words = ""
+	s.must("openscope-reflect-client", "mcp") // it is known now; and its host has hung up
+	s.refused(3, "fingerprint", "openscope-reflect-client", "--daemon", "other", "mcp")
+	s.words = words
 	s.refused(2, "standard input", "openscope-reflect-client", "mcp", "--passport", "-")
 	s.refused(2, "app.verb", "openscope-reflect-client", "mcp", "--verb", "nonsense")
 	s.refused(3, "test.secret", "openscope-reflect-client", "mcp", "--verb", "test.secret")
