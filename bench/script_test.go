@@ -22,7 +22,7 @@ import (
 //	exit N PROG ARGS  runs a program that must end with the code; an error must be
 //	                  one line, and at most a hint
 //	waits VAR ID      waits until a call of the session does, and keeps its name
-//	halt              ends the daemon and waits until it has
+//	halt              ends the daemon and waits until it has; again starts another
 //	reload            has the daemon read its files again, and waits until it has
 //	opened VAR        keeps the handle of the last share open, and its id in VAR_ID
 func TestScripts(t *testing.T) {
@@ -47,6 +47,7 @@ func TestScripts(t *testing.T) {
 					"waits":  scriptWaits,
 					"reload": scriptReload,
 					"halt":   scriptHalt,
+					"again":  func(ts *testscript.TestScript, _ bool, _ []string) { scriptAgain(t, ts) },
 				},
 			})
 		})
@@ -135,6 +136,13 @@ func scriptHalt(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Check(syscall.Kill(pid, syscall.SIGTERM))
 	scriptPoll(ts, "the daemon has ended", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) })
+}
+
+func scriptAgain(t *testing.T, ts *testscript.TestScript) {
+	s := &site{t: t, dir: ts.Getenv("SITE")}
+	daemon := startProcess(t, s.env(), "openscope", "daemon")
+	ts.Setenv("DAEMON", strconv.Itoa(daemon.cmd.Process.Pid))
+	scriptPoll(ts, "the daemon answers", func() bool { return ts.Exec("openscope", "status") == nil })
 }
 
 func scriptOpened(ts *testscript.TestScript, neg bool, args []string) {

@@ -30,6 +30,8 @@ type Config struct {
 	MaxTTL time.Duration
 	// ApproveWithin is how long a call waits for an approval; zero means 2 minutes.
 	ApproveWithin time.Duration
+	// Log is how the log is kept.
+	Log LogConfig
 	// Notify tells issuers what happens in their sessions.
 	Notify Notify
 
@@ -54,6 +56,7 @@ type configFile struct {
 	MaxTTL     time.Duration `yaml:"max_ttl"`
 
 	ApproveWithin time.Duration `yaml:"approve_within"`
+	Log           logSection    `yaml:"log"`
 	Notify        struct {
 		Command []string      `yaml:"command"`
 		Events  []string      `yaml:"events"`
@@ -117,6 +120,7 @@ func (f configFile) config(dir string) (cfg Config, wrong policy.Mistakes) {
 	if f.ApproveWithin < 0 || f.ApproveWithin > session.HardCap {
 		refuse("approve_within: %s is not between 0 and %s", f.ApproveWithin, session.HardCap)
 	}
+	cfg.Log = f.Log.config(refuse)
 	cfg.Notify = Notify{Argv: f.Notify.Command, Events: f.Notify.Events, Timeout: f.Notify.Timeout}
 	if err := cfg.Notify.check(os.Geteuid()); err != nil {
 		refuse("%w", err)

@@ -32,6 +32,7 @@ type core struct {
 	rand     io.Reader
 	log      *audit.Log
 	logKey   wire.SigningKey // of the log's checkpoints; set with log, by openLog
+	copied   chan struct{}   // closed when the log's copy, where one follows it, has all
 	local    *executor.Exec
 	logger   *slog.Logger
 	network  network

@@ -1,12 +1,14 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"openscope/daemon/internal/audit"
 	"openscope/wire/checkpoint"
@@ -24,6 +26,16 @@ func (c *core) openLog() error {
 	if err != nil {
 		return fmt.Errorf("opening the log: %w", err)
 	}
+	beside, err := c.cfg.Log.open()
+	if c.cfg.Log.CopyRequired {
+		if err != nil {
+			return err
+		}
+		cfg.Copy, beside = beside, nil
+	}
+	if err != nil {
+		c.logger.Error("the log has no copy", "error", err)
+	}
 	log, recovery, err := audit.Open(c.logPath(), cfg)
 	if errors.Is(err, audit.ErrOtherKey) {
 		return fmt.Errorf("%w; to begin a new log, move %s and all files beside it that begin with its name away", err, c.logPath())
@@ -32,6 +44,9 @@ func (c *core) openLog() error {
 		return err
 	}
 	c.log = log
+	if beside != nil {
+		c.follow(beside)
+	}
 	start := audit.Event{Kind: "start"}
 	if recovery.Torn {
 		c.logger.Warn("the log's last line was torn by a crash and has been set aside", "file", recovery.SetAside)
@@ -48,7 +63,7 @@ func (c *core) logConfig() (audit.Config, error) {
 	if err != nil {
 		return audit.Config{}, fmt.Errorf("reading the boot id: %w", err)
 	}
-	cfg := audit.Config{Boot: c.clock.Boot, Wall: c.clock.Wall, BootID: strings.TrimSpace(string(bootID))}
+	cfg := audit.Config{Boot: c.clock.Boot, Wall: c.clock.Wall, BootID: strings.TrimSpace(string(bootID)), Rotate: c.cfg.Log.FileSize}
 	return cfg, c.signCheckpoints(&cfg)
 }
 
@@ -77,6 +92,42 @@ func (c *core) signCheckpoints(cfg *audit.Config) error {
 	return err
 }
 
+// follow keeps a copy of the log that is not required. It ends with the log.
+func (c *core) follow(beside audit.Copy) {
+	c.copied = make(chan struct{})
+	go func() {
+		defer close(c.copied)
+		c.log.Follow(context.Background(), beside, c.copyFailed)
+		if err := beside.Close(); err != nil {
+			c.logger.Warn("closing the log's copy", "error", err)
+		}
+	}()
+}
+
+// copyFailed enters that the copy has failed, or, with nil, that it goes on.
+func (c *core) copyFailed(err error) {
+	e := audit.Event{Kind: "copy", Reason: "the copy is written again, with all it has missed"}
+	if err != nil {
+		e.Cause, e.Reason = "failed", err.Error()
+		c.logger.Error("the log's copy cannot be written", "error", err)
+	}
+	_ = c.record(e) // a log that has failed stops everything by itself
+}
+
+// copyGrace is how long a copy that hangs holds up the daemon's end.
+const copyGrace = 2 * time.Second
+
 func (c *core) closeLog() error {
-	return errors.Join(c.record(audit.Event{Kind: "stop"}), c.log.Close())
+	err := errors.Join(c.record(audit.Event{Kind: "stop"}), c.log.Close())
+	if c.copied == nil {
+		return err
+	}
+	late := time.NewTimer(copyGrace)
+	defer late.Stop()
+	select {
+	case <-c.copied:
+	case <-late.C:
+		c.logger.Warn("the log's copy hangs: its end is missing there")
+	}
+	return err
 }

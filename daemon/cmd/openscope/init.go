@@ -205,6 +205,13 @@ recipients: recipients.yaml
 # How long a call that has to be approved waits for the answer.
 #approve_within: 2m
 
+# The log: where a file of it is full, and a second place for every entry, which
+# is syslog or a file, best on another machine. Required, its failure stops
+# everything, as the log's own does.
+#log:
+#  file_size: 64MiB
+#  copy: {to: syslog, required: true}
+
 # A command that tells people what happens in their sessions. It runs as whoever
 # opened the session, with one JSON object on its standard input.
 #notify:

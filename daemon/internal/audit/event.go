@@ -30,7 +30,7 @@ const KindTorn = "torn"
 type Event struct {
 	// Kind is one of: open refuse connect disconnect confirm claim call approve deny
 	// result extend revoke expire close lockdown start stop reload torn, or what was
-	// done to the registry of recipients.
+	// done to the registry of recipients, rotate, or copy: a second place that failed.
 	Kind string `json:"kind"`
 
 	Issuer       *Issuer `json:"issuer"`

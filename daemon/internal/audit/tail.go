@@ -13,20 +13,28 @@ import (
 // negative. With follow it then waits and yields each new one, until ctx ends
 // or the log is closed; neither is an error.
 func (l *Log) Tail(ctx context.Context, n int, follow bool) iter.Seq2[Record, error] {
+	from := uint64(1)
+	if n >= 0 {
+		now := l.progress()
+		from = now.seq + 1 - min(now.seq, uint64(n))
+	}
+	return l.tailFrom(ctx, from, follow)
+}
+
+// tailFrom is Tail from an entry on. What was on the disk when the log was
+// closed is yielded too.
+func (l *Log) tailFrom(ctx context.Context, from uint64, follow bool) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		t := tailing{log: l, from: 1}
+		t := tailing{log: l, from: from}
 		defer t.close()
 		now := l.progress()
-		if n >= 0 {
-			t.from = now.seq + 1 - min(now.seq, uint64(n))
-		}
-		for {
+		for closed := false; ; {
 			for record, err := range t.upTo(now) {
 				if ctx.Err() != nil || !yield(record, err) || err != nil {
 					return
 				}
 			}
-			if !follow {
+			if !follow || closed {
 				return
 			}
 			select {
@@ -34,7 +42,7 @@ func (l *Log) Tail(ctx context.Context, n int, follow bool) iter.Seq2[Record, er
 			case <-ctx.Done():
 				return
 			case <-l.closed:
-				return
+				closed = true
 			}
 			now = l.progress()
 		}
