@@ -111,8 +111,7 @@ func (f *firstByte) Write(p []byte) (int, error) {
 // counted in round trips of a path so long that nothing else counts. A machine
 // that is busy can only add to it, so that the least of a few tries is what the
 // protocol needs.
-func TestTheFirstByteIsThreeRoundTripsAway(t *testing.T) {
-	t.Parallel()
+func TestTheFirstByteIsThreeRoundTripsAway(t *testing.T) { // not beside others: it takes times
 	const delay, most, tries = 300 * time.Millisecond, 3, 5
 	w := newWorld(t)
 	_, h := w.open("5m", "test.echo:text=hello")
