@@ -11,6 +11,7 @@ import (
 
 	"openscope/daemon/internal/catalog"
 	"openscope/daemon/internal/policy"
+	"openscope/daemon/internal/yamlfile"
 )
 
 // Check reads everything that a daemon with this configuration would trust, and
@@ -56,19 +57,15 @@ func checkVerbs(path string, data []byte) error {
 // is made of, each with its file and place; each has a [Fix] of its own.
 func Mistakes(err error) []error { return flat(err) }
 
-func flat(err error) policy.Mistakes {
+func flat(err error) yamlfile.Mistakes {
 	if err == nil {
 		return nil
 	}
-	var parts []error
-	if several, ok := errors.AsType[policy.Mistakes](err); ok {
-		parts = several
-	} else if several, ok := errors.AsType[catalog.Mistakes](err); ok {
-		parts = several
-	} else {
-		return policy.Mistakes{err}
+	parts, ok := errors.AsType[yamlfile.Mistakes](err)
+	if !ok {
+		return yamlfile.Mistakes{err}
 	}
-	var all policy.Mistakes
+	var all yamlfile.Mistakes
 	for _, part := range parts {
 		all = append(all, flat(part)...)
 	}
@@ -90,7 +87,7 @@ func Fix(err error) string {
 	if errors.Is(err, fs.ErrNotExist) {
 		return "run: openscope init"
 	}
-	return "compare it with the commented file that openscope init writes"
+	return yamlfile.CompareFix
 }
 
 // kindOf looks at the keys only; what is wrong with the rest is for the parser

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"openscope/daemon/internal/policy"
+	"openscope/daemon/internal/yamlfile"
 )
 
 // aVerb is a verbs file with one line of a verb replaced or added; the line is
@@ -220,7 +220,7 @@ func TestAFileFullOfMistakesIsToldInBoundedLength(t *testing.T) {
 	if n := len(wrong); n < 100 || n > 101 || !strings.Contains(wrong[n-1].Error(), "more") {
 		t.Errorf("%d mistakes, the last %v", n, wrong[n-1])
 	}
-	if text := policy.Mistakes(wrong).Error(); !strings.Contains(text, "(and 100 more after it)") || len(text) > 300 {
+	if text := yamlfile.Mistakes(wrong).Error(); !strings.Contains(text, "(and 100 more after it)") || len(text) > 300 {
 		t.Error(text)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"openscope/daemon/internal/policy"
 	"openscope/daemon/internal/session"
+	"openscope/daemon/internal/yamlfile"
 	"openscope/wire"
 )
 
@@ -78,7 +79,7 @@ func LoadConfig(path string) (Config, error) {
 		TokenFile: "token", StateDir: "/var/lib/openscope", Socket: "/run/openscope/openscope.sock",
 		Grants: "grants.yaml", Verbs: "verbs.yaml", Recipients: "recipients.yaml",
 	}
-	lines, err := policy.Decode(path, data, &file)
+	lines, err := yamlfile.Decode(path, data, &file)
 	if err != nil {
 		return Config{}, err
 	}
@@ -93,7 +94,7 @@ func LoadConfig(path string) (Config, error) {
 }
 
 // placed puts the line before an error that begins with its key.
-func placed(path string, lines policy.Lines, err error) error {
+func placed(path string, lines yamlfile.Lines, err error) error {
 	key, _, _ := strings.Cut(err.Error(), ":")
 	key = strings.NewReplacer(".", "/", "[", "/", "]", "").Replace(key)
 	if line := lines.At(key); line > 0 {
@@ -102,7 +103,7 @@ func placed(path string, lines policy.Lines, err error) error {
 	return fmt.Errorf("%s: %w", path, err)
 }
 
-func (f configFile) config(dir string) (cfg Config, wrong policy.Mistakes) {
+func (f configFile) config(dir string) (cfg Config, wrong yamlfile.Mistakes) {
 	within := func(name string) string {
 		if filepath.IsAbs(name) {
 			return name

@@ -1,15 +1,11 @@
 package daemon
 
 import (
-	"fmt"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
-
 	"openscope/daemon/internal/audit"
+	"openscope/daemon/internal/yamlfile"
 )
 
 // LogConfig is how the log is kept. The zero LogConfig is a log without a copy,
@@ -25,7 +21,7 @@ type LogConfig struct {
 
 // logSection is LogConfig as it is written.
 type logSection struct {
-	FileSize byteSize `yaml:"file_size"`
+	FileSize yamlfile.Size `yaml:"file_size"`
 	Copy     struct {
 		To       string `yaml:"to"`
 		Required bool   `yaml:"required"`
@@ -72,23 +68,4 @@ func (cfg LogConfig) open() (audit.Copy, error) {
 		return audit.NewSyslogCopy(socket), nil
 	}
 	return audit.OpenFileCopy(cfg.Copy, cfg.FileSize)
-}
-
-// byteSize is a number of bytes, like 64MiB.
-type byteSize int64
-
-var byteSizePattern = regexp.MustCompile(`^([1-9][0-9]{0,9})(B|KiB|MiB|GiB)?$`)
-
-// UnmarshalYAML reads a size with its unit.
-func (s *byteSize) UnmarshalYAML(n *yaml.Node) error {
-	m := byteSizePattern.FindStringSubmatch(n.Value)
-	if n.Kind != yaml.ScalarNode || m == nil {
-		return fmt.Errorf("line %d: %q is not a size like 64MiB", n.Line, n.Value)
-	}
-	number, err := strconv.ParseInt(m[1], 10, 64)
-	if err != nil {
-		return fmt.Errorf("line %d: %q is not a size like 64MiB", n.Line, n.Value)
-	}
-	*s = byteSize(number << map[string]uint{"": 0, "B": 0, "KiB": 10, "MiB": 20, "GiB": 30}[m[2]])
-	return nil
 }

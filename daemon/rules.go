@@ -11,6 +11,7 @@ import (
 	"openscope/daemon/internal/catalog"
 	"openscope/daemon/internal/executor"
 	"openscope/daemon/internal/policy"
+	"openscope/daemon/internal/yamlfile"
 	"openscope/wire/handle"
 )
 
@@ -28,7 +29,7 @@ type rules struct {
 
 // loadRules reads grants, verbs and recipients. A missing file is an empty
 // one, and empty denies all; anything else wrong is an error, a
-// [policy.Mistakes] of all of it.
+// [yamlfile.Mistakes] of all of it.
 func (c *core) loadRules() (*rules, error) {
 	r := &rules{policy: policy.Empty()}
 	wrong := append(r.loadGrants(c.cfg.Grants), r.loadVerbs(c.cfg.Verbs)...)
@@ -48,7 +49,7 @@ func (c *core) loadRules() (*rules, error) {
 	return r, nil
 }
 
-func (r *rules) loadGrants(path string) policy.Mistakes {
+func (r *rules) loadGrants(path string) yamlfile.Mistakes {
 	grants, err := readOptional(path)
 	if err != nil || grants == nil {
 		return flat(err)
@@ -57,7 +58,7 @@ func (r *rules) loadGrants(path string) policy.Mistakes {
 	return flat(err)
 }
 
-func (r *rules) loadVerbs(path string) policy.Mistakes {
+func (r *rules) loadVerbs(path string) yamlfile.Mistakes {
 	verbs, err := readOptional(path)
 	if err != nil {
 		return flat(err)
@@ -68,7 +69,7 @@ func (r *rules) loadVerbs(path string) policy.Mistakes {
 	return flat(r.setExecutors())
 }
 
-func (r *rules) loadRecipients(path string) policy.Mistakes {
+func (r *rules) loadRecipients(path string) yamlfile.Mistakes {
 	recipients, err := readOptional(path)
 	if err != nil {
 		return flat(err)
@@ -90,7 +91,7 @@ func (r *rules) loadRecipients(path string) policy.Mistakes {
 // setExecutors builds the executors that have targets. Each target is tried by
 // itself first, so that what is wrong can be said where it stands.
 func (r *rules) setExecutors() error {
-	var wrong policy.Mistakes
+	var wrong yamlfile.Mistakes
 	machines := sshTargets(r.catalog)
 	for _, name := range slices.Sorted(maps.Keys(machines)) {
 		if _, err := executor.NewSSH(executor.SSHConfig{Targets: map[string]executor.SSHTarget{name: machines[name]}}); err != nil {

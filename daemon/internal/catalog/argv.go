@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"openscope/daemon/internal/yamlfile"
 )
 
 // word is one element of an argv: text with at most one placeholder in it.
@@ -20,9 +22,9 @@ var placeholder = regexp.MustCompile(`\{([a-z][a-z0-9_-]*)\}`)
 // has one, and every one a placeholder.
 func (v *Verb) setArgv(argv []string) error {
 	if strings.ContainsAny(argv[0], "{}") || argv[0] == "" {
-		return withFix(errors.New("argv: the command itself cannot be a parameter"), "write one verb for each command")
+		return yamlfile.WithFix(errors.New("argv: the command itself cannot be a parameter"), "write one verb for each command")
 	}
-	var wrong Mistakes
+	var wrong yamlfile.Mistakes
 	used := make(map[string]bool)
 	for _, text := range argv {
 		w, err := v.newWord(text)
@@ -38,10 +40,10 @@ func (v *Verb) setArgv(argv []string) error {
 	}
 	for _, p := range v.params {
 		if !used[p.name] {
-			wrong = append(wrong, withFix(fmt.Errorf("parameter %s is used nowhere in argv", p.name), "write {"+p.name+"} into argv, or drop the parameter"))
+			wrong = append(wrong, yamlfile.WithFix(fmt.Errorf("parameter %s is used nowhere in argv", p.name), "write {"+p.name+"} into argv, or drop the parameter"))
 		}
 		if p.kind != typeFlag && !p.required && p.fallback == nil {
-			wrong = append(wrong, withFix(fmt.Errorf("parameter %s needs required: true or a default", p.name), "add one of the two"))
+			wrong = append(wrong, yamlfile.WithFix(fmt.Errorf("parameter %s needs required: true or a default", p.name), "add one of the two"))
 		}
 	}
 	if len(wrong) > 0 {
@@ -56,9 +58,9 @@ func (v *Verb) newWord(text string) (word, error) {
 		return w, err
 	}
 	if p := v.params[i]; p.kind == typeFlag && text != "{"+w.param+"}" {
-		return word{}, withFix(fmt.Errorf("argv: the flag %s stands alone, it expands to its own argv", w.param), "make {"+w.param+"} a word of its own")
+		return word{}, yamlfile.WithFix(fmt.Errorf("argv: the flag %s stands alone, it expands to its own argv", w.param), "make {"+w.param+"} a word of its own")
 	} else if w.before == "" && p.mayLookLikeAnOption() {
-		return word{}, withFix(fmt.Errorf("argv: a value of %s could begin with -, and be taken for an option", w.param), "tighten its pattern or min, or join it to its option, as --name={"+w.param+"}")
+		return word{}, yamlfile.WithFix(fmt.Errorf("argv: a value of %s could begin with -, and be taken for an option", w.param), "tighten its pattern or min, or join it to its option, as --name={"+w.param+"}")
 	}
 	return w, nil
 }
@@ -68,7 +70,7 @@ func (v *Verb) newWord(text string) (word, error) {
 func (v *Verb) parseWord(where, text string) (word, int, error) {
 	found := placeholder.FindAllStringSubmatchIndex(text, -1)
 	if strings.ContainsRune(text, 0) || len(found) > 1 {
-		return word{}, -1, withFix(fmt.Errorf("%s: %q has a NUL or more than one placeholder", where, text), "give each placeholder a word of its own")
+		return word{}, -1, yamlfile.WithFix(fmt.Errorf("%s: %q has a NUL or more than one placeholder", where, text), "give each placeholder a word of its own")
 	}
 	if len(found) == 0 {
 		return word{before: text}, -1, nil
@@ -77,7 +79,7 @@ func (v *Verb) parseWord(where, text string) (word, int, error) {
 	w := word{before: text[:m[0]], param: text[m[2]:m[3]], after: text[m[1]:]}
 	i := slices.IndexFunc(v.params, func(p param) bool { return p.name == w.param })
 	if i < 0 {
-		return word{}, -1, withFix(fmt.Errorf("%s: there is no parameter %s", where, w.param), "declare it under params, or drop the braces")
+		return word{}, -1, yamlfile.WithFix(fmt.Errorf("%s: there is no parameter %s", where, w.param), "declare it under params, or drop the braces")
 	}
 	return w, i, nil
 }
@@ -115,7 +117,7 @@ func (v *Verb) refuseShell() error {
 	}
 	name := path.Base(v.argv[0].before)
 	if slices.Contains(interpreters, name) {
-		return withFix(fmt.Errorf("argv: %s would be handed a parameter, which makes it a shell for the caller", name), "write a script with a fixed path, and make that the command")
+		return yamlfile.WithFix(fmt.Errorf("argv: %s would be handed a parameter, which makes it a shell for the caller", name), "write a script with a fixed path, and make that the command")
 	}
 	return v.refuseCode()
 }
@@ -139,7 +141,7 @@ func (v *Verb) refuseCode() error {
 			continue
 		}
 		if shell != "" {
-			return withFix(fmt.Errorf("argv: %s would be handed a parameter, which makes it a shell for the caller", shell), "write a script with a fixed path, and make that the command")
+			return yamlfile.WithFix(fmt.Errorf("argv: %s would be handed a parameter, which makes it a shell for the caller", shell), "write a script with a fixed path, and make that the command")
 		}
 		option := strings.TrimSuffix(w.before, "=")
 		if w.before == "" && i > 0 {
@@ -147,7 +149,7 @@ func (v *Verb) refuseCode() error {
 		}
 		p := v.params[slices.IndexFunc(v.params, func(p param) bool { return p.name == w.param })]
 		if p.kind == typeString && p.enum == nil && slices.Contains(codeOptions, option) {
-			return withFix(fmt.Errorf("argv: %s takes a program, and %s is free text", option, w.param), "write the program out, and make "+w.param+" an enum or integer, or pass it otherwise")
+			return yamlfile.WithFix(fmt.Errorf("argv: %s takes a program, and %s is free text", option, w.param), "write the program out, and make "+w.param+" an enum or integer, or pass it otherwise")
 		}
 	}
 	return nil

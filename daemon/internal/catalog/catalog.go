@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"openscope/daemon/internal/yamlfile"
 	"openscope/passport"
 )
 
@@ -18,7 +19,7 @@ type Catalog struct {
 	targets map[string]SSHTarget
 	http    map[string]HTTPTarget
 	file    string
-	lines   Lines
+	lines   yamlfile.Lines
 }
 
 // Verb is one action.
@@ -63,12 +64,12 @@ var (
 )
 
 // Parse reads a verbs file; the name is for messages and for relative key
-// files. No data is an empty catalog. The error is a [Mistakes].
+// files. No data is an empty catalog. The error is a [yamlfile.Mistakes].
 func Parse(name string, data []byte) (*Catalog, error) {
 	var file verbsFile
-	wrong := &collector{file: name, lines: Lines{}}
-	if !wrong.decode(data, &file) {
-		return nil, wrong.err()
+	wrong := &collector{yamlfile.NewCollector(name, yamlfile.Lines{})}
+	if !wrong.Decode(data, &file) {
+		return nil, wrong.Err()
 	}
 	broken := wrong.broken()
 	c := &Catalog{verbs: make(map[string]*Verb), targets: make(map[string]SSHTarget), http: make(map[string]HTTPTarget)}
@@ -91,19 +92,19 @@ func Parse(name string, data []byte) (*Catalog, error) {
 			c.verbs[key] = c.newVerb(wrong, path, key, file.Verbs[key])
 		}
 	}
-	if err := wrong.err(); err != nil {
+	if err := wrong.Err(); err != nil {
 		return nil, err
 	}
-	c.file, c.lines = name, wrong.lines
+	c.file, c.lines = name, wrong.Lines()
 	return c, nil
 }
 
 // Mistake is an error about a target, for whoever finds one later: section is ssh
 // or http.
 func (c *Catalog) Mistake(section, name string, err error) error {
-	wrong := &collector{file: c.file, lines: c.lines}
+	wrong := &collector{yamlfile.NewCollector(c.file, c.lines)}
 	wrong.add(section+"/"+name, "", err)
-	return wrong.err()
+	return wrong.Err()
 }
 
 func newTarget(name string, f targetFile, dir string) (SSHTarget, error) {
@@ -114,10 +115,10 @@ func newTarget(name string, f targetFile, dir string) (SSHTarget, error) {
 	if t.MaxSessions == 0 {
 		t.MaxSessions = defaultMaxSessions
 	}
-	var wrong Mistakes
+	var wrong yamlfile.Mistakes
 	refuse := func(bad bool, err error, fix string) {
 		if bad {
-			wrong = append(wrong, withFix(err, fix))
+			wrong = append(wrong, yamlfile.WithFix(err, fix))
 		}
 	}
 	refuse(!targetName.MatchString(name), errTargetName, "")
@@ -126,13 +127,13 @@ func newTarget(name string, f targetFile, dir string) (SSHTarget, error) {
 	refuse(t.Port < 1 || t.Port > 65535, fmt.Errorf("port %d is none", t.Port), "use 1 to 65535, or leave it out for 22")
 	refuse(t.MaxSessions < 1 || t.MaxSessions > 64, fmt.Errorf("max_sessions %d is not between 1 and 64", t.MaxSessions), fmt.Sprintf("leave it out for %d", defaultMaxSessions))
 	t.KeyFile = absolute(dir, t.KeyFile)
-	return t, wrong.orNil()
+	return t, wrong.OrNil()
 }
 
 // newVerb enters all that is wrong with a verb. What its argv or request makes
 // of the parameters is judged once they are good themselves.
 func (c *Catalog) newVerb(wrong *collector, path, name string, f verbFile) *Verb {
-	before := wrong.count()
+	before := wrong.Count()
 	v := &Verb{
 		Name: name, Summary: f.Summary, Class: passport.Class(f.Class), Executor: f.Executor,
 		Target: f.Target, Timeout: f.Timeout, MaxOutput: int64(f.MaxOutput),
@@ -151,7 +152,7 @@ func (c *Catalog) newVerb(wrong *collector, path, name string, f verbFile) *Verb
 	wrong.add(path, "sandbox", err)
 	v.Sandbox = sandbox
 	switch {
-	case wrong.count() > before:
+	case wrong.Count() > before:
 	case v.Executor == "http":
 		wrong.add(path, "request", v.setRequest(f.Request))
 	default:
@@ -163,16 +164,16 @@ func (c *Catalog) newVerb(wrong *collector, path, name string, f verbFile) *Verb
 func (v *Verb) check(wrong *collector, path string, f verbFile) {
 	wrong.add(path, "", checkReserved(v.Name))
 	if !verbName.MatchString(v.Name) {
-		wrong.add(path, "", withFix(errors.New("a verb's name is app.verb, in lower-case letters, digits, _ and -"), "rename it, as logs.tail"))
+		wrong.add(path, "", yamlfile.WithFix(errors.New("a verb's name is app.verb, in lower-case letters, digits, _ and -"), "rename it, as logs.tail"))
 	}
 	if v.Class != passport.Read && v.Class != passport.Change && v.Class != passport.Raw {
-		wrong.add(path, "class", withFix(fmt.Errorf("class is read, change or raw, not %q", f.Class), "add class: read if it only looks, change if it alters something, raw if it prints file contents or answers queries"))
+		wrong.add(path, "class", yamlfile.WithFix(fmt.Errorf("class is read, change or raw, not %q", f.Class), "add class: read if it only looks, change if it alters something, raw if it prints file contents or answers queries"))
 	}
 	if v.Timeout < time.Second || v.Timeout > maxTimeout {
-		wrong.add(path, "timeout", withFix(fmt.Errorf("timeout %s is not between 1s and %s", v.Timeout, maxTimeout), "write it like 90s or 10m, or leave it out for 1m"))
+		wrong.add(path, "timeout", yamlfile.WithFix(fmt.Errorf("timeout %s is not between 1s and %s", v.Timeout, maxTimeout), "write it like 90s or 10m, or leave it out for 1m"))
 	}
 	if len(v.Summary) > maxSummary || !isPrintable(v.Summary) {
-		wrong.add(path, "summary", withFix(fmt.Errorf("summary is one printable line of at most %d characters", maxSummary), "shorten it, in plain ASCII"))
+		wrong.add(path, "summary", yamlfile.WithFix(fmt.Errorf("summary is one printable line of at most %d characters", maxSummary), "shorten it, in plain ASCII"))
 	}
 }
 
@@ -182,21 +183,21 @@ func (c *Catalog) checkExecutor(v *Verb, f verbFile) error {
 	_, http := c.http[v.Target]
 	switch {
 	case v.Executor != "exec" && v.Executor != "ssh" && v.Executor != "http":
-		return withFix(fmt.Errorf("executor is exec, ssh or http, not %q", f.Executor), "add executor: exec to run it on this machine")
+		return yamlfile.WithFix(fmt.Errorf("executor is exec, ssh or http, not %q", f.Executor), "add executor: exec to run it on this machine")
 	case v.Executor == "ssh" && !ssh:
-		return withFix(fmt.Errorf("target %q is not in the ssh section", v.Target), "name a machine of the ssh section, or add it there")
+		return yamlfile.WithFix(fmt.Errorf("target %q is not in the ssh section", v.Target), "name a machine of the ssh section, or add it there")
 	case v.Executor == "http" && !http:
-		return withFix(fmt.Errorf("target %q is not in the http section", v.Target), "name a service of the http section, or add it there")
+		return yamlfile.WithFix(fmt.Errorf("target %q is not in the http section", v.Target), "name a service of the http section, or add it there")
 	case v.Executor == "exec" && v.Target != "":
-		return withFix(errors.New("exec runs on this machine and has no target"), "drop target, or use executor: ssh")
+		return yamlfile.WithFix(errors.New("exec runs on this machine and has no target"), "drop target, or use executor: ssh")
 	case v.Executor != "exec" && f.Sandbox != nil:
-		return withFix(fmt.Errorf("%s has no sandbox: it is for commands on this machine", v.Executor), "drop sandbox")
+		return yamlfile.WithFix(fmt.Errorf("%s has no sandbox: it is for commands on this machine", v.Executor), "drop sandbox")
 	case v.Executor == "http" && (f.Request == nil || len(f.Argv) > 0):
-		return withFix(errors.New("http needs a request, and has no argv"), "write request: {method: GET, path: [...]}")
+		return yamlfile.WithFix(errors.New("http needs a request, and has no argv"), "write request: {method: GET, path: [...]}")
 	case v.Executor != "http" && f.Request != nil:
-		return withFix(fmt.Errorf("%s has no request", v.Executor), "use executor: http, or write an argv")
+		return yamlfile.WithFix(fmt.Errorf("%s has no request", v.Executor), "use executor: http, or write an argv")
 	case v.Executor != "http" && len(f.Argv) == 0:
-		return withFix(errors.New("argv is needed"), "write the command and its words as a list, as argv: [/usr/bin/uptime, -p]")
+		return yamlfile.WithFix(errors.New("argv is needed"), "write the command and its words as a list, as argv: [/usr/bin/uptime, -p]")
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"openscope/daemon/internal/yamlfile"
 	"openscope/passport"
 )
 
@@ -62,24 +63,24 @@ var (
 
 func newHTTPTarget(name string, f httpFile, dir string) (HTTPTarget, error) {
 	t := HTTPTarget{Name: name, URL: f.URL, Headers: f.Headers, SecretHeaders: map[string]string{}, CAFile: f.CAFile}
-	var wrong Mistakes
+	var wrong yamlfile.Mistakes
 	if !targetName.MatchString(name) {
 		wrong = append(wrong, errTargetName)
 	}
 	if u, err := url.Parse(f.URL); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" {
-		wrong = append(wrong, withFix(errors.New("url is needed, with scheme and host"), "write it like https://grafana.internal/api"))
+		wrong = append(wrong, yamlfile.WithFix(errors.New("url is needed, with scheme and host"), "write it like https://grafana.internal/api"))
 	}
 	for _, header := range slices.Sorted(maps.Keys(f.SecretHeaders)) {
 		file := f.SecretHeaders[header]
 		if file == "" {
-			wrong = append(wrong, withFix(fmt.Errorf("secret_headers: %s has no file", header), "name a file of mode 0600 that holds the header's value"))
+			wrong = append(wrong, yamlfile.WithFix(fmt.Errorf("secret_headers: %s has no file", header), "name a file of mode 0600 that holds the header's value"))
 		}
 		t.SecretHeaders[header] = absolute(dir, file)
 	}
 	if t.CAFile != "" {
 		t.CAFile = absolute(dir, t.CAFile)
 	}
-	return t, wrong.orNil()
+	return t, wrong.OrNil()
 }
 
 func absolute(dir, name string) string {
@@ -109,25 +110,25 @@ func (v *Verb) setRequest(f *requestFile) error {
 	r.body = v.newFields("body", f.Body, used, &wrong)
 	for _, p := range v.params {
 		if len(wrong) == 0 && !used[p.name] {
-			wrong = append(wrong, withFix(fmt.Errorf("parameter %s is used nowhere in the request", p.name), "write {"+p.name+"} into path, query or body, or drop the parameter"))
+			wrong = append(wrong, yamlfile.WithFix(fmt.Errorf("parameter %s is used nowhere in the request", p.name), "write {"+p.name+"} into path, query or body, or drop the parameter"))
 		}
 	}
 	v.request = r
-	return wrong.orNil()
+	return wrong.OrNil()
 }
 
-func (v *Verb) checkRequest(f *requestFile) (wrong Mistakes) {
+func (v *Verb) checkRequest(f *requestFile) (wrong yamlfile.Mistakes) {
 	reads := f.Method == "GET" || f.Method == "HEAD"
 	switch {
 	case !slices.Contains(methods, f.Method):
-		wrong = append(wrong, withFix(fmt.Errorf("request.method %q is none", f.Method), "use one of "+strings.Join(methods, ", ")))
+		wrong = append(wrong, yamlfile.WithFix(fmt.Errorf("request.method %q is none", f.Method), "use one of "+strings.Join(methods, ", ")))
 	case v.Class == passport.Read && !reads:
-		wrong = append(wrong, withFix(fmt.Errorf("a verb of class read does not %s", f.Method), "make it class change, or raw where it is a query"))
+		wrong = append(wrong, yamlfile.WithFix(fmt.Errorf("a verb of class read does not %s", f.Method), "make it class change, or raw where it is a query"))
 	case reads && len(f.Body) > 0:
-		wrong = append(wrong, withFix(fmt.Errorf("a %s has no body", f.Method), "put the fields under query"))
+		wrong = append(wrong, yamlfile.WithFix(fmt.Errorf("a %s has no body", f.Method), "put the fields under query"))
 	}
 	if f.IssuerHeader != "" && !headerName.MatchString(f.IssuerHeader) {
-		wrong = append(wrong, withFix(fmt.Errorf("issuer_header %q is no header's name", f.IssuerHeader), "use letters, digits and -, as X-On-Behalf-Of"))
+		wrong = append(wrong, yamlfile.WithFix(fmt.Errorf("issuer_header %q is no header's name", f.IssuerHeader), "use letters, digits and -, as X-On-Behalf-Of"))
 	}
 	return wrong
 }
@@ -139,16 +140,16 @@ func (v *Verb) newValue(text string) (word, error) {
 		return w, err
 	}
 	if v.params[i].kind == typeFlag {
-		return w, withFix(fmt.Errorf("request: %s is a flag", w.param), "make it type boolean")
+		return w, yamlfile.WithFix(fmt.Errorf("request: %s is a flag", w.param), "make it type boolean")
 	}
 	return w, nil
 }
 
-func (v *Verb) newFields(where string, f map[string]string, used map[string]bool, wrong *Mistakes) []field {
+func (v *Verb) newFields(where string, f map[string]string, used map[string]bool, wrong *yamlfile.Mistakes) []field {
 	var all []field
 	for _, name := range slices.Sorted(maps.Keys(f)) {
 		if !fieldName.MatchString(name) {
-			*wrong = append(*wrong, withFix(fmt.Errorf("%s: %q is no field's name", where, name), "use letters, digits, _ . - $ [ and ]"))
+			*wrong = append(*wrong, yamlfile.WithFix(fmt.Errorf("%s: %q is no field's name", where, name), "use letters, digits, _ . - $ [ and ]"))
 		}
 		w, err := v.newValue(f[name])
 		if err != nil {
@@ -165,17 +166,17 @@ func (v *Verb) newFields(where string, f map[string]string, used map[string]bool
 func (v *Verb) checkSegment(w word) error {
 	if w.param == "" {
 		if !isSegment(w.before) {
-			return withFix(fmt.Errorf("request.path: %q is not one segment", w.before), "write the path as a list, as [alerts, \"{id}\"]")
+			return yamlfile.WithFix(fmt.Errorf("request.path: %q is not one segment", w.before), "write the path as a list, as [alerts, \"{id}\"]")
 		}
 		return nil
 	}
 	if !isSegmentText(w.before) || !isSegmentText(w.after) {
-		return withFix(fmt.Errorf("request.path: %q is not one segment", w.before+"{"+w.param+"}"+w.after), "write the path as a list, as [alerts, \"{id}\"]")
+		return yamlfile.WithFix(fmt.Errorf("request.path: %q is not one segment", w.before+"{"+w.param+"}"+w.after), "write the path as a list, as [alerts, \"{id}\"]")
 	}
 	i := slices.IndexFunc(v.params, func(p param) bool { return p.name == w.param })
 	p := &v.params[i]
 	if !p.required && p.fallback == nil {
-		return withFix(fmt.Errorf("parameter %s stands in the path and may be missing", p.name), "add required: true or a default")
+		return yamlfile.WithFix(fmt.Errorf("parameter %s stands in the path and may be missing", p.name), "add required: true or a default")
 	}
 	p.segment = true
 	for _, value := range p.enum {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"openscope/daemon/internal/yamlfile"
 	"openscope/passport"
 )
 
@@ -63,10 +64,10 @@ func newParam(name string, f paramFile) (param, error) {
 		name: name, kind: f.Type, summary: f.Summary, enum: f.Enum, maxLength: f.MaxLength,
 		required: f.Required, fallback: f.Default, argv: f.Argv, lo: -1 << 62, hi: 1 << 62,
 	}
-	var wrong Mistakes
+	var wrong yamlfile.Mistakes
 	refuse := func(bad bool, format string, args ...any) {
 		if bad {
-			wrong = append(wrong, withFix(fmt.Errorf("parameter %s: "+format, append([]any{name}, args...)...), "see the examples that openscope init writes"))
+			wrong = append(wrong, yamlfile.WithFix(fmt.Errorf("parameter %s: "+format, append([]any{name}, args...)...), "see the examples that openscope init writes"))
 		}
 	}
 	refuse(!paramName.MatchString(name), "a name is lower-case letters, digits, _ and -")
@@ -85,7 +86,7 @@ func newParam(name string, f paramFile) (param, error) {
 			refuse(true, "default: %q %w", *p.fallback, err)
 		}
 	}
-	return p, wrong.orNil()
+	return p, wrong.OrNil()
 }
 
 // setBounds takes what belongs to the type, and refuses what does not.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"openscope/daemon/internal/yamlfile"
 	"openscope/passport"
 )
 
@@ -83,5 +84,5 @@ func checkReserved(name string) error {
 	if !strings.HasPrefix(name, reservedApp) {
 		return nil
 	}
-	return withFix(errors.New("names that begin with openscope. are the daemon's own"), "rename it, as logs.tail")
+	return yamlfile.WithFix(errors.New("names that begin with openscope. are the daemon's own"), "rename it, as logs.tail")
 }

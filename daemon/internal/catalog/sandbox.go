@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+
+	"openscope/daemon/internal/yamlfile"
 )
 
 // Sandbox is what a command of an exec verb may touch at all, by the kernel's
@@ -26,17 +28,17 @@ func newSandbox(f *sandboxFile) (*Sandbox, error) {
 	}
 	all := slices.Concat(f.Read, f.Write)
 	if len(f.Read) == 0 || len(all) > maxSandboxPaths {
-		return nil, withFix(fmt.Errorf("sandbox names %d paths to read and %d in all", len(f.Read), len(all)), "name 1 to 64, the command and its libraries among them, as read: [/usr, /lib, /etc]")
+		return nil, yamlfile.WithFix(fmt.Errorf("sandbox names %d paths to read and %d in all", len(f.Read), len(all)), "name 1 to 64, the command and its libraries among them, as read: [/usr, /lib, /etc]")
 	}
 	for _, path := range all {
 		if !filepath.IsAbs(path) || filepath.Clean(path) != path {
-			return nil, withFix(fmt.Errorf("sandbox: %q is not an absolute path in its shortest form", path), "write the whole path, without . or .. or a / at its end")
+			return nil, yamlfile.WithFix(fmt.Errorf("sandbox: %q is not an absolute path in its shortest form", path), "write the whole path, without . or .. or a / at its end")
 		}
 	}
 	if f.Network != "" && f.Network != "none" {
-		return nil, withFix(fmt.Errorf("sandbox: network %q", f.Network), "write network: none, or leave it out")
+		return nil, yamlfile.WithFix(fmt.Errorf("sandbox: network %q", f.Network), "write network: none, or leave it out")
 	}
 	return &Sandbox{Read: f.Read, Write: f.Write, NoNetwork: f.Network == "none"}, nil
 }
 
-var errTargetName = withFix(errors.New("a target's name is lower-case letters, digits, . _ and -"), "rename the target, and the target: of its verbs")
+var errTargetName = yamlfile.WithFix(errors.New("a target's name is lower-case letters, digits, . _ and -"), "rename the target, and the target: of its verbs")

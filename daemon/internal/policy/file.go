@@ -12,6 +12,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"openscope/daemon/internal/yamlfile"
 	"openscope/passport"
 )
 
@@ -37,7 +38,7 @@ type delegateFile struct {
 	NoConfirm bool          `yaml:"no_confirm"`
 	Raw       bool          `yaml:"raw"`
 	MaxCalls  uint32        `yaml:"max_calls"`
-	MaxOutput size          `yaml:"max_output"`
+	MaxOutput yamlfile.Size `yaml:"max_output"`
 	Approve   []string      `yaml:"approve"`
 	TwoPeople bool          `yaml:"two_people"`
 	Narrow    bool          `yaml:"narrow"`
@@ -105,7 +106,7 @@ func (r *ruleFile) takeParams(n *yaml.Node) {
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		bound, err := newBound(n.Content[i+1])
 		if err != nil {
-			r.refuse(n.Content[i+1].Line, "%s: %w", n.Content[i].Value, withFix(err, boundFix))
+			r.refuse(n.Content[i+1].Line, "%s: %w", n.Content[i].Value, yamlfile.WithFix(err, boundFix))
 		}
 		r.Params[n.Content[i].Value] = boundFile{bound}
 	}
@@ -185,29 +186,4 @@ func anchored(pattern string) (*regexp.Regexp, error) {
 		return nil, fmt.Errorf("pattern: %w", err)
 	}
 	return re, nil
-}
-
-// size is a number of bytes, like 64MiB.
-type size uint64
-
-var sizePattern = regexp.MustCompile(`^([1-9][0-9]{0,9})(B|KiB|MiB|GiB)?$`)
-
-// UnmarshalYAML reads a number with a binary unit.
-func (s *size) UnmarshalYAML(n *yaml.Node) error {
-	m := sizePattern.FindStringSubmatch(n.Value)
-	if m == nil {
-		return noSize(n)
-	}
-	number, err := strconv.ParseUint(m[1], 10, 64)
-	if err != nil {
-		return noSize(n)
-	}
-	shift := map[string]uint{"": 0, "B": 0, "KiB": 10, "MiB": 20, "GiB": 30}[m[2]]
-	*s = size(number << shift)
-	return nil
-}
-
-// noSize is of the type that lets the YAML package go on and find the rest.
-func noSize(n *yaml.Node) error {
-	return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: %.100q is not a size like 64MiB", n.Line, n.Value)}}
 }

@@ -9,13 +9,14 @@ import (
 	"strings"
 	"time"
 
+	"openscope/daemon/internal/yamlfile"
 	"openscope/passport"
 )
 
 // Policy is a parsed grants file. It does not change; a reload makes another.
 type Policy struct {
 	file   string // its name, and where its keys stand, for errors
-	lines  Lines
+	lines  yamlfile.Lines
 	agents map[string]*agent
 }
 
@@ -103,15 +104,15 @@ const verbFix = "write one verb's whole name, like logs.tail: there are no wildc
 func Empty() *Policy { return &Policy{agents: map[string]*agent{}} }
 
 // Parse reads a grants file; the name is for messages. The error is a
-// [Mistakes].
+// [yamlfile.Mistakes].
 func Parse(name string, data []byte) (*Policy, error) {
 	var file grantsFile
-	wrong := &collector{file: name, lines: Lines{}}
-	if !wrong.decode(data, &file) {
-		return nil, wrong.err()
+	wrong := &collector{yamlfile.NewCollector(name, yamlfile.Lines{})}
+	if !wrong.Decode(data, &file) {
+		return nil, wrong.Err()
 	}
 	p := Empty()
-	p.file, p.lines = name, wrong.lines
+	p.file, p.lines = name, wrong.Lines()
 	for _, name := range sortedKeys(file.Agents) {
 		if !agentName.MatchString(name) {
 			wrong.add("agents/"+name, errors.New("an agent's name is lower-case letters, digits, _ and -"), "rename the agent")
@@ -119,7 +120,7 @@ func Parse(name string, data []byte) (*Policy, error) {
 		}
 		p.agents[name] = wrong.newAgent("agents/"+name, file.Agents[name])
 	}
-	if err := wrong.err(); err != nil {
+	if err := wrong.Err(); err != nil {
 		return nil, err
 	}
 	return p, nil
@@ -129,9 +130,9 @@ const noVerbFix = "correct its name, or add the verb to the verbs file"
 
 // Check holds every rule to the verbs there are. A rule about a verb or a
 // parameter that does not exist would never match, and one that was meant to
-// deny would deny nothing. The error is a [Mistakes].
+// deny would deny nothing. The error is a [yamlfile.Mistakes].
 func (p *Policy) Check(schema []passport.Verb) error {
-	wrong := &collector{file: p.file, lines: p.lines}
+	wrong := &collector{yamlfile.NewCollector(p.file, p.lines)}
 	for _, name := range sortedKeys(p.agents) {
 		a, path := p.agents[name], "agents/"+name+"/delegate/"
 		for _, r := range slices.Concat(a.deny, a.allow) {
@@ -148,18 +149,18 @@ func (p *Policy) Check(schema []passport.Verb) error {
 			}
 		}
 	}
-	return wrong.err()
+	return wrong.Err()
 }
 
 func (c *collector) checkRule(r rule, schema []passport.Verb) {
 	i := findVerb(schema, r.verb)
 	if i < 0 {
-		c.addAt(r.line, fmt.Errorf("%s: there is no verb %s", r.path, r.verb), noVerbFix)
+		c.AddAt(r.line, fmt.Errorf("%s: there is no verb %s", r.path, r.verb), noVerbFix)
 		return
 	}
 	for _, name := range sortedKeys(r.params) {
 		if !slices.ContainsFunc(schema[i].Params, func(p passport.Param) bool { return p.Name == name }) {
-			c.addAt(r.line, fmt.Errorf("%s: %s has no parameter %s", r.path, r.verb, name), "correct its name: "+parameterNames(schema[i]))
+			c.AddAt(r.line, fmt.Errorf("%s: %s has no parameter %s", r.path, r.verb, name), "correct its name: "+parameterNames(schema[i]))
 		}
 	}
 }
@@ -209,12 +210,12 @@ func (c *collector) newRules(path string, rules []ruleFile) []rule {
 	var all []rule
 	for i, r := range rules {
 		parsed := rule{path: fmt.Sprintf("%s[%d]", dotted(path), i), line: r.line, verb: r.Verb, params: map[string]bound{}}
-		parsed.name = fmt.Sprintf("%s:%d %s", filepath.Base(c.file), r.line, parsed.path)
+		parsed.name = fmt.Sprintf("%s:%d %s", filepath.Base(c.File()), r.line, parsed.path)
 		if len(r.wrong) == 0 && !verbName.MatchString(r.Verb) {
-			r.refuse(r.line, "%w", withFix(fmt.Errorf("verb: %q is not app.verb", r.Verb), verbFix))
+			r.refuse(r.line, "%w", yamlfile.WithFix(fmt.Errorf("verb: %q is not app.verb", r.Verb), verbFix))
 		}
 		for _, w := range r.wrong {
-			c.addAt(w.line, fmt.Errorf("%s: %w", parsed.path, w.err), ruleFix)
+			c.AddAt(w.line, fmt.Errorf("%s: %w", parsed.path, w.err), ruleFix)
 		}
 		for name, b := range r.Params {
 			parsed.params[name] = b.bound

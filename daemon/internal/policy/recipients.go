@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"openscope/daemon/internal/yamlfile"
 )
 
 // Recipient is one entry of the recipients file.
@@ -20,25 +22,25 @@ var (
 
 const recipientFix = "let openscope recipient add ALIAS KEY --replace write it"
 
-// ParseRecipients reads the registry behind --to. The error is a [Mistakes].
+// ParseRecipients reads the registry behind --to. The error is a [yamlfile.Mistakes].
 func ParseRecipients(name string, data []byte) (map[string]Recipient, error) {
 	var file struct {
 		Recipients map[string]Recipient `yaml:"recipients"`
 	}
-	wrong := &collector{file: name, lines: Lines{}}
-	wrong.decode(data, &file)
+	wrong := &collector{yamlfile.NewCollector(name, yamlfile.Lines{})}
+	wrong.Decode(data, &file)
 	for _, alias := range sortedKeys(file.Recipients) {
-		line, r := wrong.lines.At("recipients/"+alias), file.Recipients[alias]
+		line, r := wrong.Lines().At("recipients/"+alias), file.Recipients[alias]
 		switch {
 		case !aliasName.MatchString(alias):
-			wrong.addAt(line, fmt.Errorf("%.100q: an alias is lower-case letters, digits, . _ and -", alias), recipientFix)
+			wrong.AddAt(line, fmt.Errorf("%.100q: an alias is lower-case letters, digits, . _ and -", alias), recipientFix)
 		case !keyText.MatchString(r.Key):
-			wrong.addAt(line, fmt.Errorf("%s: the key is not osk1 and 111 characters", alias), recipientFix)
+			wrong.AddAt(line, fmt.Errorf("%s: the key is not osk1 and 111 characters", alias), recipientFix)
 		case !noteText.MatchString(r.Note):
-			wrong.addAt(line, fmt.Errorf("%s: the note is not one printable line", alias), recipientFix)
+			wrong.AddAt(line, fmt.Errorf("%s: the note is not one printable line", alias), recipientFix)
 		}
 	}
-	if err := wrong.err(); err != nil {
+	if err := wrong.Err(); err != nil {
 		return nil, err
 	}
 	if file.Recipients == nil {

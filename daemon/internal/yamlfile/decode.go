@@ -1,4 +1,4 @@
-package policy
+package yamlfile
 
 import (
 	"bytes"
@@ -16,15 +16,15 @@ import (
 // unknown and duplicate keys, a second document, anchors and aliases are
 // errors, each one line with its place. The error is a [Mistakes].
 func Decode(name string, data []byte, v any) (Lines, error) {
-	c := &collector{file: name, lines: Lines{}}
-	c.decode(data, v)
-	return c.lines, c.err()
+	c := NewCollector(name, Lines{})
+	c.Decode(data, v)
+	return c.lines, c.Err()
 }
 
-// decode enters what is wrong with the form of the file. What is not of the
+// Decode enters what is wrong with the form of the file. What is not of the
 // wrong form is in v all the same, so that the rest can be judged too; false
 // says that there is nothing in it.
-func (c *collector) decode(data []byte, v any) bool {
+func (c *Collector) Decode(data []byte, v any) bool {
 	var root yaml.Node
 	if err := yaml.Unmarshal(data, &root); err != nil {
 		c.addYAML(err)
@@ -43,7 +43,7 @@ func (c *collector) decode(data []byte, v any) bool {
 		c.addYAML(err)
 	}
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		c.addAt(0, errors.New("more than one document"), "remove the line --- and what follows it")
+		c.AddAt(0, errors.New("more than one document"), "remove the line --- and what follows it")
 	}
 	return true
 }
@@ -56,9 +56,9 @@ const (
 
 // locate notes the line of every key by its path, and refuses anchors, aliases,
 // keys that are given twice, and mappings that are too wide.
-func (c *collector) locate(n *yaml.Node, path string) {
+func (c *Collector) locate(n *yaml.Node, path string) {
 	if n.Kind == yaml.AliasNode || n.Anchor != "" {
-		c.addAt(n.Line, errors.New("anchors and aliases are not allowed here"), "write the value out in both places")
+		c.AddAt(n.Line, errors.New("anchors and aliases are not allowed here"), "write the value out in both places")
 		return
 	}
 	switch n.Kind {
@@ -75,9 +75,9 @@ func (c *collector) locate(n *yaml.Node, path string) {
 	}
 }
 
-func (c *collector) locateKeys(n *yaml.Node, path string) {
+func (c *Collector) locateKeys(n *yaml.Node, path string) {
 	if len(n.Content) > 2*maxKeys {
-		c.addAt(n.Line, fmt.Errorf("more than %d keys in one place", maxKeys), yamlFix)
+		c.AddAt(n.Line, fmt.Errorf("more than %d keys in one place", maxKeys), CompareFix)
 		return
 	}
 	type key struct {
@@ -88,7 +88,7 @@ func (c *collector) locateKeys(n *yaml.Node, path string) {
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k := key{n.Content[i].Kind, n.Content[i].Value}
 		if line, twice := seen[k]; twice {
-			c.addAt(n.Content[i].Line, fmt.Errorf("mapping key %.100q already defined at line %d", k.value, line), yamlFix)
+			c.AddAt(n.Content[i].Line, fmt.Errorf("mapping key %.100q already defined at line %d", k.value, line), CompareFix)
 			continue
 		}
 		seen[k] = n.Content[i].Line
@@ -99,7 +99,7 @@ func (c *collector) locateKeys(n *yaml.Node, path string) {
 
 // note enters where a path stands. One that is deeper or longer than any of the
 // daemon's files is not followed: what is below it is said to be where it is.
-func (c *collector) note(path, below string, line int) string {
+func (c *Collector) note(path, below string, line int) string {
 	if strings.Count(path, "/") >= maxDepth || len(below) > 200 {
 		return path
 	}
@@ -115,10 +115,11 @@ var (
 	yamlUnknown = regexp.MustCompile(`field (\S+) not found in type \S+`)
 )
 
-const yamlFix = "compare it with the commented file that openscope init writes"
+// CompareFix is how to mend what has no better way.
+const CompareFix = "compare it with the commented file that openscope init writes"
 
 // addYAML enters each of yaml's complaints.
-func (c *collector) addYAML(err error) {
+func (c *Collector) addYAML(err error) {
 	texts := []string{strings.TrimPrefix(err.Error(), "yaml: ")}
 	if several, ok := errors.AsType[*yaml.TypeError](err); ok {
 		texts = several.Errors
@@ -131,6 +132,6 @@ func (c *collector) addYAML(err error) {
 			line, _ = strconv.Atoi(text[m[2]:m[3]])
 			text = text[:m[0]] + text[m[1]:]
 		}
-		c.addAt(line, errors.New(text), yamlFix)
+		c.AddAt(line, errors.New(text), CompareFix)
 	}
 }
