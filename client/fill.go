@@ -1,22 +1,12 @@
 package client
 
 import (
+	"maps"
 	"slices"
 
 	"openscope/passport"
 	"openscope/wire/call"
 )
-
-// Pins are the parameters of the verb to which the passport leaves one value.
-func Pins(v passport.Verb) map[string]string {
-	pins := make(map[string]string)
-	for _, p := range v.Params {
-		if len(p.Allowed.Set) == 1 {
-			pins[p.Name] = p.Allowed.Set[0]
-		}
-	}
-	return pins
-}
 
 // Fill adds the parameters that were left out and are pinned: to the same value
 // in all of the verbs, which are the alternatives of one name. Nothing that was
@@ -25,14 +15,17 @@ func Fill(alternatives []passport.Verb, params []call.Param) []call.Param {
 	if len(alternatives) == 0 {
 		return params
 	}
+	pins := alternatives[0].Pins()
+	for _, v := range alternatives[1:] {
+		others := v.Pins()
+		maps.DeleteFunc(pins, func(name, value string) bool {
+			other, pinned := others[name]
+			return !pinned || other != value
+		})
+	}
 	filled := slices.Clone(params)
 	for _, p := range alternatives[0].Params {
-		value, pinned := Pins(alternatives[0])[p.Name]
-		for _, v := range alternatives[1:] {
-			if other, ok := Pins(v)[p.Name]; !ok || other != value {
-				pinned = false
-			}
-		}
+		value, pinned := pins[p.Name]
 		given := slices.ContainsFunc(params, func(g call.Param) bool { return g.Name == p.Name })
 		if pinned && !given {
 			filled = append(filled, call.Param{Name: p.Name, Value: value})

@@ -196,21 +196,10 @@ func narrowed(r *rules, who policy.Who, agent string, specs []string) (passport.
 		return passport.Grant{}, control.Errorf(control.Denied, "%v", err)
 	}
 	for _, v := range grant.Verbs {
-		if !r.policy.LetsSomethingThrough(agent, v.Name, pinsOf(v)) {
+		if !r.policy.LetsSomethingThrough(agent, v.Name, v.Pins()) {
 			return passport.Grant{}, control.Errorf(control.Denied, "%s: no rule allows what it is pinned to", v.Name).
 				WithHint("run: openscope policy explain --agent " + agent + " " + v.Name + " name=value ...")
 		}
 	}
 	return grant, nil
-}
-
-// pinsOf are the parameters of which one value is left.
-func pinsOf(v passport.Verb) map[string]string {
-	pins := make(map[string]string)
-	for _, p := range v.Params {
-		if len(p.Allowed.Set) == 1 {
-			pins[p.Name] = p.Allowed.Set[0]
-		}
-	}
-	return pins
 }

@@ -172,6 +172,17 @@ func (p *specParser) quoted() (string, error) {
 	return "", fmt.Errorf("%w: a quote is not closed", ErrSpec)
 }
 
+// Pins are the parameters of which one value is left, by name.
+func (v Verb) Pins() map[string]string {
+	pins := make(map[string]string)
+	for _, p := range v.Params {
+		if len(p.Allowed.Set) == 1 {
+			pins[p.Name] = p.Allowed.Set[0]
+		}
+	}
+	return pins
+}
+
 // Spec is the verb with its bounds as ParseSpec reads it: what people are shown
 // of it means what it would mean if they typed it.
 func (v Verb) Spec() string {

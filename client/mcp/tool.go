@@ -9,7 +9,6 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
-	"openscope/client"
 	"openscope/passport"
 	"openscope/wire/term"
 )
@@ -40,7 +39,7 @@ func newTool(issuer string, v passport.Verb) (*tool, error) {
 			schema.Required = append(schema.Required, p.Name)
 		}
 	}
-	for name := range client.Pins(v) {
+	for name := range v.Pins() {
 		delete(schema.Properties, name)
 		schema.Required = slices.DeleteFunc(schema.Required, func(r string) bool { return r == name })
 	}

@@ -133,7 +133,9 @@ func (f *Flow) try(id ID, s Stream, max int) (n int, offset uint64, wait chan st
 	offset = c.sent[s-1]
 	c.sent[s-1] += room
 	f.inFlight += room
-	f.delay.time(f.inFlight, f.now())
+	if f.delay.waiting == 0 { // the newest byte is timed, as none is
+		f.delay.waiting, f.delay.sent = f.inFlight, f.now()
+	}
 	return int(room), offset, nil, nil
 }
 
@@ -155,34 +157,28 @@ func (f *Flow) Acknowledge(w Window) error {
 	fresh := c.total(received) - c.total(c.received)
 	c.received = received
 	f.inFlight -= fresh
-	f.delay.acknowledge(fresh, f.now())
+	now := f.now()
+	f.delay.acknowledge(fresh, now)
 	c.limit = max(c.limit, c.total(received)+min(w.Credit, MaxCredit))
-	f.measure(fresh)
+	f.measure(fresh, now)
 	f.wake()
 	return nil
 }
 
 // measure sets the window to what the path has lately delivered in a second.
-func (f *Flow) measure(fresh uint64) {
+func (f *Flow) measure(fresh uint64, now time.Time) {
 	f.acked += fresh
-	elapsed := f.now().Sub(f.measured)
+	elapsed := now.Sub(f.measured)
 	if elapsed < time.Second/8 {
 		return
 	}
 	rate := uint64(float64(f.acked) / elapsed.Seconds())
 	// A path that was not kept busy tells nothing about its speed.
-	holds := uint64(float64(rate) * f.delay.room(f.now()).Seconds())
+	holds := uint64(float64(rate) * f.delay.room(now).Seconds())
 	if holds > f.window || f.inFlight+f.acked >= f.window {
 		f.window = min(max(min(holds, rate), minInFlight), maxInFlight)
 	}
-	f.acked, f.measured = 0, f.now()
-}
-
-// time begins to time the newest byte, if none is timed.
-func (d *delay) time(inFlight uint64, now time.Time) {
-	if d.waiting == 0 {
-		d.waiting, d.sent = inFlight, now
-	}
+	f.acked, f.measured = 0, now
 }
 
 // acknowledge ends the timing when the timed byte is among the acknowledged.
