@@ -571,9 +571,7 @@ func TestANetHalfCannotMakeACall(t *testing.T) {
 func TestAHundredThousandCallsAtOnceAreTwenty(t *testing.T) {
 	t.Parallel()
 	h := newHostileHalf(t)
-	_, s := h.open("test.mark")
-	m := h.meet(s)
-	p := m.attach()
+	_, m, p := h.joined()
 	before := h.size()
 	const calls = 100_000
 	broken := 0

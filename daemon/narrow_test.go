@@ -265,9 +265,7 @@ func TestThereAreFourChildrenAndEndedOnesCount(t *testing.T) {
 	t.Parallel()
 	h := newHostileHalf(t)
 	h.letsNarrow()
-	_, s := h.open("test.mark")
-	m := h.meet(s)
-	p := m.attach()
+	_, m, p := h.joined()
 	for range session.MaxChildren {
 		child, _, _ := h.narrow(m, p, call.Param{}, "test.mark")
 		if _, err := h.RevokeShare(h.ctx, control.RevokeRequest{ID: child.ID}); err != nil {
@@ -286,9 +284,7 @@ func TestAChildThatNoRelayTakesIsNotThere(t *testing.T) {
 	t.Parallel()
 	h := newHostileHalf(t)
 	h.letsNarrow()
-	_, s := h.open("test.mark")
-	m := h.meet(s)
-	p := m.attach()
+	_, m, p := h.joined()
 	h.network = unregistering{h}
 	for range session.MaxChildren + 1 { // none of them takes a place
 		if r, printed := m.calls(p, catalog.NarrowVerb, narrowTo(newAgent(t), "test.mark")...); r.Cause != call.Failed || printed != "" {
