@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -40,8 +41,8 @@ type Daemon struct {
 
 	mu       sync.Mutex // guards what is below
 	sessions map[wire.RendezvousID]bool
-	waiting  map[wire.RendezvousID]chan wire.RegisterStatus
-	busy     chan struct{} // tells the heartbeat that there is a session
+	waiting  map[wire.RendezvousID][]chan wire.RegisterStatus // in the order of their questions
+	busy     chan struct{}                                    // tells the heartbeat that there is a session
 	err      error
 }
 
@@ -58,7 +59,7 @@ func DialDaemon(ctx context.Context, cfg DaemonConfig) (*Daemon, error) {
 	d := &Daemon{
 		conn: conn, done: make(chan struct{}), busy: make(chan struct{}, 1),
 		sessions: make(map[wire.RendezvousID]bool),
-		waiting:  make(map[wire.RendezvousID]chan wire.RegisterStatus),
+		waiting:  make(map[wire.RendezvousID][]chan wire.RegisterStatus),
 	}
 	if err := d.hello(ctx, cfg); err != nil {
 		conn.close(CodeDone)
@@ -122,18 +123,13 @@ func (d *Daemon) Close() error {
 	return nil
 }
 
-// Register makes a session known and waits for the relay's answer.
+// Register makes a session known and waits for the relay's answer. It may be
+// asked for twice at once: by whoever opens the session, and by whoever has just
+// connected and registers all there are.
 func (d *Daemon) Register(ctx context.Context, r wire.Register) error {
-	answer := make(chan wire.RegisterStatus, 1)
-	d.mu.Lock()
-	d.waiting[r.RID] = answer
-	d.mu.Unlock()
-	defer func() {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		delete(d.waiting, r.RID)
-	}()
-	if err := d.send(r.Append(nil)); err != nil {
+	answer, err := d.askToRegister(r)
+	defer d.forget(r.RID, answer)
+	if err != nil {
 		return fmt.Errorf("registering a session: %w", err)
 	}
 	select {
@@ -144,6 +140,39 @@ func (d *Daemon) Register(ctx context.Context, r wire.Register) error {
 	case <-ctx.Done():
 		return fmt.Errorf("registering a session: %w", context.Cause(ctx))
 	}
+}
+
+// askToRegister sends the question, and returns where its answer comes.
+func (d *Daemon) askToRegister(r wire.Register) (answer chan wire.RegisterStatus, err error) {
+	answer = make(chan wire.RegisterStatus, 1)
+	d.mu.Lock()
+	d.waiting[r.RID] = append(d.waiting[r.RID], answer)
+	d.mu.Unlock()
+	return answer, d.send(r.Append(nil))
+}
+
+// forget ends the wait for an answer, whether or not it has come.
+func (d *Daemon) forget(rid wire.RendezvousID, answer chan wire.RegisterStatus) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	left := slices.DeleteFunc(d.waiting[rid], func(c chan wire.RegisterStatus) bool { return c == answer })
+	if len(left) == 0 {
+		delete(d.waiting, rid)
+		return
+	}
+	d.waiting[rid] = left
+}
+
+// answered hands the relay's answer to the first who waits for one.
+func (d *Daemon) answered(ack wire.RegisterAck) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	waiting := d.waiting[ack.RID]
+	if len(waiting) == 0 {
+		return
+	}
+	waiting[0] <- ack.Status // it takes one
+	d.waiting[ack.RID] = waiting[1:]
 }
 
 func (d *Daemon) registered(rid wire.RendezvousID, status wire.RegisterStatus) error {
@@ -242,12 +271,7 @@ func (d *Daemon) readControl() {
 			d.lost(legError(err))
 			return
 		}
-		d.mu.Lock()
-		if answer := d.waiting[ack.RID]; answer != nil {
-			answer <- ack.Status
-			delete(d.waiting, ack.RID)
-		}
-		d.mu.Unlock()
+		d.answered(ack)
 	}
 }
 

@@ -106,6 +106,48 @@ func TestADaemonSaysWhatItStandsFor(t *testing.T) {
 	}
 }
 
+// Who opens a session and who has just connected may both ask for it: each has
+// an answer, whoever asked first.
+func TestASessionThatIsAskedForTwiceAtOnceIsAnsweredTwice(t *testing.T) {
+	t.Parallel()
+	d, err := dialScripted(t, scripted(t, func(conn *quic.Conn) {
+		stream := control(conn, honestAck)
+		if stream == nil {
+			return
+		}
+		var acks []byte
+		for range 2 { // both are asked before one is answered
+			_, body, err := wire.ReadMessage(stream)
+			if err != nil {
+				return
+			}
+			r, err := wire.ParseRegister(body)
+			if err != nil {
+				return
+			}
+			acks = wire.RegisterAck{RID: r.RID}.Append(acks)
+		}
+		_, _ = stream.Write(acks)
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	session := wire.Register{RID: wire.RendezvousID{5}, RegisterKey: make([]byte, 32), JoinKey: make([]byte, 32), Signature: make([]byte, 64)}
+	registered := make(chan error, 2)
+	for range 2 {
+		go func() { registered <- d.Register(within(t), session) }()
+	}
+	for range 2 {
+		if err := <-registered; err != nil {
+			t.Error(err)
+		}
+	}
+	if d.mu.Lock(); len(d.waiting) > 0 {
+		t.Errorf("%d are still waited for", len(d.waiting))
+	}
+	d.mu.Unlock()
+}
+
 func TestALegCarriesBothWaysAndEndsByHalves(t *testing.T) {
 	t.Parallel()
 	got := make(chan string, 1)
