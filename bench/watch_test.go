@@ -84,6 +84,7 @@ func TestTheIssuerWatchesAndAnswersWithOneKey(t *testing.T) {
 	if r := <-following; r.Cause.String() != "revoked" {
 		t.Errorf("the running call ends as %+v", r.Result)
 	}
+	x.shows("4 exited, 1 revoked, 1 refused") // the call has its last word after the session has
 	x.types("q")
 	select {
 	case <-x.done:
