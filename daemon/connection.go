@@ -252,10 +252,15 @@ func (c *core) connectionsOf(s *share) []*connection {
 	return all
 }
 
-// passportFor signs what is delegated now, for the key that asks.
+// passportFor signs what is delegated and still there by the rules of now, for
+// the key that asks.
 func (c *core) passportFor(s *share, subject ed25519.PublicKey) (passport.Signed, error) {
 	grant, serial := s.Granted()
-	return c.signPassport(s, grant, serial, subject)
+	signed, err := c.signPassport(s, c.left(c.rules.Load(), s), serial, subject)
+	if err != nil { // alternatives multiply; what was delegated did fit
+		return c.signPassport(s, grant, serial, subject)
+	}
+	return signed, nil
 }
 
 func (c *core) signPassport(s *share, grant passport.Grant, serial uint32, subject ed25519.PublicKey) (passport.Signed, error) {

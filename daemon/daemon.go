@@ -155,8 +155,8 @@ func (c *core) connected() int {
 	return len(c.connections)
 }
 
-// reload swaps the rules, says so in the log, and ends the running calls that
-// the new ones do not allow.
+// reload swaps the rules, says so in the log, ends the running calls that the new
+// ones do not allow, and then tells connected clients what is left to them.
 func (c *core) reload() error {
 	r, err := c.loadRules()
 	e := audit.Event{Kind: "reload", Decision: "allow"}
@@ -167,15 +167,19 @@ func (c *core) reload() error {
 	if err := c.record(e); err != nil {
 		return err
 	}
-	c.replaceRules(r)
+	before := c.replaceRules(r)
 	c.endNarrowed()
+	c.showNarrowed(before)
 	return nil
 }
 
-// replaceRules swaps them all at once; a lockdown stays.
-func (c *core) replaceRules(r *rules) {
+// replaceRules swaps them all at once, and returns the old ones; a lockdown
+// stays.
+func (c *core) replaceRules(r *rules) (before *rules) {
 	c.ruling.Lock()
 	defer c.ruling.Unlock()
-	r.lockdown = c.rules.Load().lockdown
+	before = c.rules.Load()
+	r.lockdown = before.lockdown
 	c.rules.Store(r)
+	return before
 }

@@ -268,6 +268,7 @@ type seamPeer struct {
 	output  uint64
 	printed []byte // the beginning of it
 	issued  int
+	last    passport.Signed
 	closed  []call.Close
 	ended   map[call.ID]call.Result
 	changed chan struct{}
@@ -298,10 +299,11 @@ func (p *seamPeer) End(id call.ID, body, _ []byte) error {
 
 func (p *seamPeer) Notify(call.Notice) error { return nil }
 
-func (p *seamPeer) Issue(passport.Signed) error {
+func (p *seamPeer) Issue(signed passport.Signed) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.issued++
+	p.last = signed
 	return nil
 }
 
