@@ -3,8 +3,9 @@
 package daemon
 
 const (
-	floodBytes     uint64 = 10 << 30
-	openCalls             = 10_000
-	clockSchedules        = 500
-	childEdits            = 10_000
+	floodBytes      uint64 = 10 << 30
+	openCalls              = 10_000
+	clockSchedules         = 500
+	childEdits             = 10_000
+	executedAttacks        = 1_000
 )

@@ -11,4 +11,7 @@ const (
 	clockSchedules = 100
 	// childEdits is how often grants are edited under an agent's passport: a tenth.
 	childEdits = 1_000
+	// executedAttacks is how many distinct values that a sample's parameter lets
+	// through are executed, of 1,000 tried.
+	executedAttacks = 3
 )

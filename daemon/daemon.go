@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
 	"openscope/daemon/internal/audit"
 	"openscope/daemon/internal/control"
 	"openscope/daemon/internal/executor"
+	"openscope/daemon/internal/policy"
 	"openscope/daemon/internal/principal"
 	"openscope/wire/call"
 )
@@ -29,6 +32,10 @@ type Daemon struct {
 // New reads everything the daemon trusts and refuses what is malformed or
 // unprotected. It starts nothing and opens no socket.
 func New(cfg Config) (*Daemon, error) {
+	// Whoever could replace the socket would answer issuers in the daemon's place.
+	if err := policy.CheckFolder(filepath.Dir(cfg.Socket), os.Geteuid()); err != nil {
+		return nil, fmt.Errorf("preparing the control socket: %w", err)
+	}
 	core, err := newCore(cfg)
 	if err != nil {
 		return nil, err

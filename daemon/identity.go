@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -93,17 +92,4 @@ func keyText(prefix string, seed []byte) string {
 }
 
 // readSecret reads a protected file that nobody else may even read.
-func readSecret(path string) ([]byte, error) {
-	data, err := policy.ReadProtected(path, os.Geteuid())
-	if err != nil {
-		return nil, err
-	}
-	info, err := os.Lstat(path)
-	if err != nil {
-		return nil, err
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("mode %04o lets others read a secret; run: chmod 600 %s", info.Mode().Perm(), path)}
-	}
-	return data, nil
-}
+func readSecret(path string) ([]byte, error) { return policy.ReadSecret(path, os.Geteuid()) }

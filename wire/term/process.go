@@ -13,10 +13,12 @@ import (
 	"golang.org/x/term"
 )
 
-// Process runs this process's command line and returns its exit code. SIGTERM
+// Process runs this process's command line, with its memory kept to itself, and
+// returns its exit code. SIGTERM
 // ends the context of every command, an interrupt that of those that do not
 // handle it themselves; a second one ends the process.
 func Process(program string, root *Command) int {
+	keepMemory()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	defer context.AfterFunc(ctx, stop)()

@@ -37,7 +37,7 @@ func TestThereIsASampleForEveryCommonCase(t *testing.T) {
 	}
 	// What prints files, logs of others, or answers queries is raw, and cannot
 	// leave without the grant's saying so in words.
-	for _, name := range []string{"k8s.logs", "k8s.describe_pod", "pg.order", "docker.logs", "grafana.dashboard"} {
+	for _, name := range []string{"k8s.logs", "k8s.logs_from", "k8s.describe_pod", "pg.order", "docker.logs", "grafana.dashboard"} {
 		if v := sampleVerbs(t)[name]; v == nil || v.Class != passport.Raw {
 			t.Errorf("%s: %+v", name, v)
 		}
@@ -111,6 +111,8 @@ func goodParams(v *Verb, but string) []Param {
 			all = append(all, Param{p.name, p.enum[0]})
 		case p.kind == typeInteger:
 			all = append(all, Param{p.name, fmt.Sprint(p.lo)})
+		case p.kind == typeTimestamp:
+			all = append(all, Param{p.name, "2026-01-31T23:59:59Z"})
 		default:
 			all = append(all, Param{p.name, "web"})
 		}

@@ -26,10 +26,19 @@ func (e *ProtectionError) Error() string {
 }
 
 // ReadProtected reads a file that nobody but root, or the user uid, can have
-// written: a regular file, no symlink, owned by one of the two, not writable by
-// anybody else, in folders of which the same holds (a sticky folder of root's
+// written: a regular file, no symlink, of one name, owned by one of the two, not
+// writable by anybody else, in folders of which the same holds (a sticky folder of root's
 // passes). The open file is what is checked, and what is read.
 func ReadProtected(path string, uid int) ([]byte, error) {
+	return read(path, uid, false)
+}
+
+// ReadSecret is ReadProtected for a file that nobody else may even read.
+func ReadSecret(path string, uid int) ([]byte, error) {
+	return read(path, uid, true)
+}
+
+func read(path string, uid int, secret bool) ([]byte, error) {
 	absolute, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
@@ -44,6 +53,9 @@ func ReadProtected(path string, uid int) ([]byte, error) {
 	file := os.NewFile(uintptr(fd), absolute)
 	defer file.Close()
 	if err := checkFile(file, path, uid); err != nil {
+		return nil, err
+	}
+	if err := checkAlone(file, path, secret); err != nil {
 		return nil, err
 	}
 	if err := checkFolders(filepath.Dir(absolute), uid); err != nil {
@@ -89,6 +101,39 @@ func checkFile(file *os.File, path string, uid int) error {
 		return &ProtectionError{Path: path, Problem: fmt.Sprintf("it is writable by others (mode %04o)", st.Mode&0o7777), Fix: "chmod go-w " + path}
 	}
 	return nil
+}
+
+// checkAlone refuses a file that has a second name, under which somebody may have
+// put it here who could not have written it; and one that others read and must
+// not. Programs often have several names: this is not for them.
+func checkAlone(file *os.File, path string, secret bool) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(file.Fd()), &st); err != nil {
+		return &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	switch {
+	case st.Nlink > 1: // none: it has just been replaced, and was good
+		return &ProtectionError{Path: path, Problem: fmt.Sprintf("it has %d names (hard links)", st.Nlink), Fix: fmt.Sprintf("cp -p %s %s.alone && mv %s.alone %s", path, path, path, path)}
+	case secret && st.Mode&0o077 != 0:
+		return &ProtectionError{Path: path, Problem: fmt.Sprintf("mode %04o lets others read a secret", st.Mode&0o7777), Fix: "chmod 600 " + path}
+	}
+	return nil
+}
+
+// CheckFolder holds a folder, and those above it, to what ReadProtected asks of a
+// file's; of one that is not there yet, those that are.
+func CheckFolder(dir string, uid int) error {
+	absolute, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	for {
+		err := checkFolders(absolute, uid)
+		if !errors.Is(err, fs.ErrNotExist) || absolute == filepath.Dir(absolute) {
+			return err
+		}
+		absolute = filepath.Dir(absolute)
+	}
 }
 
 // checkFolders walks up to the root: whoever can write a folder can replace

@@ -52,6 +52,7 @@ func TestAFileThatOthersCouldHaveWrittenIsNotBelieved(t *testing.T) {
 		"writable by everybody":  {func(dir string) string { return write(t, filepath.Join(dir, "f"), 0o646) }, "chmod go-w"},
 		"a symbolic link":        {func(dir string) string { return link(t, write(t, filepath.Join(dir, "f"), 0o644)) }, "symbolic link"},
 		"a link to nothing":      {func(dir string) string { return link(t, filepath.Join(dir, "none")) }, "symbolic link"},
+		"a file of two names":    {func(dir string) string { return second(t, write(t, filepath.Join(dir, "f"), 0o644)) }, "hard links"},
 		"a folder":               {func(dir string) string { return dir }, "regular"},
 		"a pipe":                 {func(dir string) string { return pipe(t, filepath.Join(dir, "p")) }, "regular"},
 		"a device":               {func(string) string { return "/dev/null" }, ""},
@@ -111,6 +112,15 @@ func link(t *testing.T, to string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// second gives the file a second name, and returns that.
+func second(t *testing.T, path string) string {
+	t.Helper()
+	if err := os.Link(path, path+"-second"); err != nil {
+		t.Fatal(err)
+	}
+	return path + "-second"
 }
 
 func pipe(t *testing.T, path string) string {
