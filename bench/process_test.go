@@ -149,6 +149,7 @@ func (s *site) env() []string {
 		"OPENSCOPE_CONFIG=" + s.path("etc/openscope.yaml"), "OPENSCOPE_SOCKET=" + s.path("etc/openscope.sock"),
 		"OPENSCOPE_IDENTITY=" + s.path("vendor.key"), "OPENSCOPE_KNOWN_DAEMONS=" + s.path("known_daemons"),
 		"OPENSCOPE_PASSPORT=" + s.handle, "OPENSCOPE_FINGERPRINT=" + s.words,
+		"TZ=Pacific/Chatham", // no time in JSON is of where it was printed
 	}
 }
 

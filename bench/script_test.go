@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -20,7 +21,8 @@ import (
 //
 //	site              starts a relay and a daemon and sets the environment for them
 //	exit N PROG ARGS  runs a program that must end with the code; an error must be
-//	                  one line, and at most a hint
+//	                  one line, and at most a hint; what --json prints must be as
+//	                  its schema says
 //	waits VAR ID      waits until a call of the session does, and keeps its name
 //	halt              ends the daemon and waits until it has; again starts another
 //	reload            has the daemon read its files again, and waits until it has
@@ -83,6 +85,9 @@ func scriptExit(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+	if got == 0 && slices.Contains(args, "--json") {
+		ts.Check(conforms(args[1], args[2:], ts.ReadFile("stdout")))
 	}
 	lines := strings.Split(strings.TrimSuffix(ts.ReadFile("stderr"), "\n"), "\n")
 	if want != 0 && (len(lines) > 2 || len(lines) == 2 && !strings.HasPrefix(lines[1], "hint: ")) {

@@ -9,7 +9,8 @@ import (
 // systemClock is the machine's two clocks (session.Clock).
 type systemClock struct{}
 
-func (systemClock) Wall() time.Time { return time.Now() }
+// Wall is in UTC, as every time is that leaves the daemon.
+func (systemClock) Wall() time.Time { return time.Now().UTC() }
 
 func (systemClock) Boot() time.Duration {
 	var ts unix.Timespec

@@ -18,7 +18,7 @@ import (
 func verbInfos(verbs []passport.Verb) []control.VerbInfo {
 	infos := make([]control.VerbInfo, len(verbs))
 	for i, v := range verbs {
-		infos[i] = control.VerbInfo{Name: v.Name, Summary: v.Summary, Class: string(v.Class), Schema: schemaText(v)}
+		infos[i] = control.VerbInfo{Name: v.Name, Summary: v.Summary, Class: string(v.Class), Params: []control.ParamInfo{}, Schema: schemaText(v)}
 		for _, p := range v.Params {
 			infos[i].Params = append(infos[i].Params, paramInfo(p))
 		}

@@ -27,7 +27,7 @@ type narrowing struct{ *action }
 type child struct {
 	to    handle.RecipientKey
 	grant passport.Grant
-	ttl   time.Duration
+	ttl   time.Duration // zero: all that the parent has left
 }
 
 func (n *narrowing) decide(r *rules, _ policy.Who) (rule string, err error) {
@@ -74,12 +74,13 @@ func (n *narrowing) child() (child, error) {
 	return c, err
 }
 
-// ttl is the asked time, or all that the parent has left.
+// ttl is the asked time, or zero for all that the parent has left: that is less
+// by the time the child is made.
 func (n *narrowing) ttl() (time.Duration, error) {
 	left := n.session.Lifetime.Remaining()
 	text, given := n.values["ttl_s"]
 	if !given {
-		return left, nil
+		return 0, nil
 	}
 	seconds, err := strconv.Atoi(text)
 	if err != nil {

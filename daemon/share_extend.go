@@ -33,6 +33,7 @@ func (c *core) ExtendShare(ctx context.Context, req control.ExtendRequest) (cont
 	if err != nil {
 		return control.ExtendResult{}, err
 	}
+	before := s.Lifetime.Deadline()
 	if req.TTL != 0 {
 		if err := c.extend(s, req.TTL); err != nil {
 			return control.ExtendResult{}, err
@@ -45,7 +46,7 @@ func (c *core) ExtendShare(ctx context.Context, req control.ExtendRequest) (cont
 	if req.TTL != 0 {
 		c.reissueChildren(s)
 	}
-	result := control.ExtendResult{Expires: s.Lifetime.Deadline()}
+	result := control.ExtendResult{Expires: s.Lifetime.Deadline(), Before: before, Added: []string{}}
 	for _, v := range added {
 		result.Added = append(result.Added, specText(v))
 	}

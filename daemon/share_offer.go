@@ -23,7 +23,7 @@ type offer struct {
 	alias     string
 	recipient *handle.RecipientKey // nil for bearer
 	waived    bool
-	ttl       time.Duration
+	ttl       time.Duration // zero, for a child only: all that its parent has left
 	limits    session.Limits
 	grant     passport.Grant
 	note      string

@@ -99,7 +99,10 @@ func (c *core) newShare(o *offer) (*share, wire.Secret, error) {
 
 // lifetimeOf starts the session's time; a child's is a part of its parent's.
 func (c *core) lifetimeOf(o *offer) (*session.Lifetime, error) {
-	if o.parent != nil {
+	switch {
+	case o.parent != nil && o.ttl == 0:
+		return o.parent.Lifetime.Rest(), nil
+	case o.parent != nil:
 		return o.parent.Lifetime.Below(o.ttl)
 	}
 	return session.NewLifetime(c.clock, o.ttl, c.cfg.MaxTTL)

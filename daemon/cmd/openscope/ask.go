@@ -63,7 +63,11 @@ func verbsCommand(p *paths) *term.Command {
 			if err != nil {
 				return err
 			}
-			return env.Print(verbs, func(w io.Writer) {
+			shown := struct {
+				Agent string             `json:"agent"`
+				Verbs []control.VerbInfo `json:"verbs"`
+			}{agent, verbs}
+			return env.Print(shown, func(w io.Writer) {
 				if len(verbs) == 0 {
 					fmt.Fprintf(w, "agent %s may call nothing\n", agent)
 				}

@@ -310,12 +310,24 @@ func shareExtendCommand(p *paths) *term.Command {
 				return err
 			}
 			return env.Print(extended, func(w io.Writer) {
-				fmt.Fprintf(w, "%s lasts until %s\n", args[0], clock(extended.Expires))
-				for _, v := range extended.Added {
-					fmt.Fprintf(w, "    now also %s\n", v)
-				}
+				printExtended(w, args[0], extended)
 			})
 		},
+	}
+}
+
+// printExtended is the difference.
+func printExtended(w io.Writer, id string, e control.ExtendResult) {
+	fmt.Fprintf(w, "%s lasts until %s", id, clock(e.Expires))
+	switch moved := e.Expires.Sub(e.Before).Round(time.Second); {
+	case moved > 0:
+		fmt.Fprintf(w, ", %s longer (it was %s)", moved, clock(e.Before))
+	case moved < 0:
+		fmt.Fprintf(w, ", %s shorter (it was %s)", -moved, clock(e.Before))
+	}
+	fmt.Fprintln(w)
+	for _, v := range e.Added {
+		fmt.Fprintf(w, "    + %s\n", v)
 	}
 }
 

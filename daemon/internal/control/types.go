@@ -287,6 +287,7 @@ type ExtendRequest struct {
 // ExtendResult is what came of it.
 type ExtendResult struct {
 	Expires time.Time `json:"expires"`
+	Before  time.Time `json:"expired_before"` // when it would have ended
 	Added   []string  `json:"added"`
 }
 

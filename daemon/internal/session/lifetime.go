@@ -57,6 +57,14 @@ func (l *Lifetime) Below(ttl time.Duration) (*Lifetime, error) {
 	return &Lifetime{clock: l.clock, hard: l.hard, above: l, deadline: After(l.clock, ttl).earlier(l.hard)}, nil
 }
 
+// Rest starts a lifetime of all the time that this one has left now, inside this
+// one as Below's are.
+func (l *Lifetime) Rest() *Lifetime {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return &Lifetime{clock: l.clock, hard: l.hard, above: l, deadline: l.deadline}
+}
+
 // Extend moves the deadline to ttl from now: later or earlier, never past the
 // cap, and never back to life.
 func (l *Lifetime) Extend(ttl time.Duration) error {
