@@ -8,7 +8,7 @@ STATIC   := CGO_ENABLED=0 GOOS=$(GOOS) GOARCH=$(GOARCH)
 
 EPOCH    := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
-.PHONY: help release build man build-client test test-long test-report vectors fuzz cover mutants demo bench fmt lint clean
+.PHONY: help release diagrams audit-modules build man build-client test test-long test-report vectors fuzz cover mutants demo bench fmt lint clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -56,6 +56,12 @@ bench: build ## the hot path beside what people would use instead, in one run of
 
 release: ## programs, packages, the relay's image, bills of materials and sums, into dist/; ONLY=linux/amd64 makes less
 	@go run ./bench/release -version '$(VERSION)' -epoch '$(EPOCH)' -only '$(ONLY)'
+
+diagrams: ## draws wire/diagrams/*.svg from their sources, with graphviz
+	@for d in wire/diagrams/*.dot; do dot -Tsvg "$$d" -o "$${d%.dot}.svg" || exit 1; done
+
+audit-modules: ## sums, known holes, licences and reasons of what this is made of
+	@.ci/modules
 
 cover: ## fails where the tests of passport or wire reach less than 90 % of it
 	@.ci/cover 90

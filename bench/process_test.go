@@ -58,7 +58,13 @@ func (b *lockedBuffer) String() string {
 // startProcess starts a program and takes it down with the test.
 func startProcess(t *testing.T, env []string, program string, args ...string) *process {
 	t.Helper()
-	p := &process{cmd: command(env, program, args...), done: make(chan struct{})}
+	return startCommand(t, command(env, program, args...))
+}
+
+func startCommand(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	program := cmd.Args[0]
+	p := &process{cmd: cmd, done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

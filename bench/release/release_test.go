@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"syscall"
@@ -244,6 +245,36 @@ func TestEveryModuleThatIsLinkedHasALicenceThatIsKnown(t *testing.T) {
 			t.Errorf("%q is %q, want %q", text, got, want)
 		}
 	}
+}
+
+func TestEveryModuleThatIsLinkedHasItsReason(t *testing.T) {
+	t.Chdir("../..")
+	linked, err := modules(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("THIRD_PARTY.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := make(map[string]bool)
+	for _, row := range regexp.MustCompile(`(?m)^\| ([^| ]+\.[^| ]+) \| ([^|]+) \| ([^|]{20,}) \|$`).FindAllStringSubmatch(string(page), -1) {
+		rows[row[1]+" "+row[2]] = true
+	}
+	for _, m := range linked {
+		_, spdx, err := m.licence()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !rows[m.Path+" "+spdx] {
+			t.Errorf("THIRD_PARTY.md has no line for %s under %s that says why it is linked", m.Path, spdx)
+		}
+		delete(rows, m.Path+" "+spdx)
+	}
+	for row := range rows {
+		t.Errorf("THIRD_PARTY.md has %s, which no program links", row)
+	}
+	t.Logf("%d modules, each with its licence and its reason", len(linked))
 }
 
 func TestPackageVersionsGrow(t *testing.T) {
