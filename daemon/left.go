@@ -22,7 +22,7 @@ func (c *core) left(r *rules, s *share) passport.Grant {
 	var kept []passport.Verb
 	for _, v := range g.Verbs {
 		act.verb, _ = r.catalog.Verb(v.Name) // the surface has only what is there
-		if act.stillDelegated(r) == nil && r.policy.LetsSomethingThrough(act.agent, v.Name, pinsOf(v)) {
+		if act.stillDelegated(r) == nil && r.policy.LetsSomethingThrough(act.agent, v.Name, v.Pins()) {
 			kept = append(kept, v)
 		}
 	}
