@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -25,19 +24,22 @@ type machine struct {
 // holdNetwork is a machine that shares everything but its network with this one.
 func holdNetwork(t *testing.T, name string) *machine {
 	t.Helper()
-	cmd := exec.Command("unshare", "--net", "--", "sh", "-c", "ip link set lo up && echo up && exec sleep infinity")
+	cmd := exec.Command("unshare", "--net", "--", "sh", "-c", "ip link set lo up && echo up && exec cat")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	var problem lockedBuffer
 	cmd.Stderr = &problem
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	alive, err := cmd.StdinPipe() // its end is the machine's
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Skip("there are no namespaces to be had here: ", err)
 	}
 	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
+		_ = alive.Close()
 		_ = cmd.Wait()
 	})
 	var up [3]byte
