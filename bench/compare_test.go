@@ -12,17 +12,19 @@ import (
 // plainComparisons are the places in the packages below that compare bytes in
 // the time it takes to find a difference, each with the reason why it may.
 var plainComparisons = map[string]string{
-	"passport/signed.go: bytes.Equal(again, body)":                           "a passport is no secret, and its signature has been verified",
-	"passport/layout.go: slices.Equal(p.Allowed.Set, w.Set)":                 "as above: the order of a set",
-	"passport/constraint.go: slices.Equal(c.Set, o.Set)":                     "what a grant allows is shown to both sides",
-	"daemon/internal/audit/line.go: bytes.Equal(end, appendHash(nil, hash))": "a reader of the log computes the hash from the line before it",
-	"daemon/internal/audit/line.go: bytes.HasPrefix(end, []byte(hashKey))":   "the name of a field",
-	"wire/channel/msg2.go: string(again) != string(b)":                       "the sender's own bytes, encoded again",
-	"wire/handle/recipient.go: string(point.Bytes()) != string(public)":      "a public key",
-	"client/known.go: d.fingerprint == fp":                                   "a fingerprint is public",
-	"client/known.go: k.lines[i].fingerprint != fp":                          "as above",
-	"daemon/internal/audit/verify.go: slices.Equal(now, files)":              "names of the files of a log, by who reads it",
-	"daemon/internal/audit/line.go: bytes.Equal(record.Line(), line)":        "a line of the log, by who reads it",
+	"passport/signed.go: bytes.Equal(again, body)":                                 "a passport is no secret, and its signature has been verified",
+	"passport/layout.go: slices.Equal(p.Allowed.Set, w.Set)":                       "as above: the order of a set",
+	"passport/constraint.go: slices.Equal(c.Set, o.Set)":                           "what a grant allows is shown to both sides",
+	"daemon/internal/audit/line.go: bytes.Equal(end, appendHash(nil, hash))":       "a reader of the log computes the hash from the line before it",
+	"daemon/internal/audit/line.go: bytes.HasPrefix(end, []byte(hashKey))":         "the name of a field",
+	"wire/channel/msg2.go: string(again) != string(b)":                             "the sender's own bytes, encoded again",
+	"wire/handle/recipient.go: string(point.Bytes()) != string(public)":            "a public key",
+	"passport/meet.go: slices.Equal(other.paramNames(), v.paramNames())":           "names, which both sides are shown",
+	"daemon/left.go: reflect.DeepEqual(c.left(before, share), c.left(now, share))": "the rules of this machine, before and after a reload",
+	"client/known.go: d.fingerprint == fp":                                         "a fingerprint is public",
+	"client/known.go: k.lines[i].fingerprint != fp":                                "as above",
+	"daemon/internal/audit/verify.go: slices.Equal(now, files)":                    "names of the files of a log, by who reads it",
+	"daemon/internal/audit/line.go: bytes.Equal(record.Line(), line)":              "a line of the log, by who reads it",
 }
 
 // secretive are the packages in which MACs, commitments, challenges and codes

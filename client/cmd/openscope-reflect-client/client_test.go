@@ -247,7 +247,9 @@ func TestWhatADaemonSaysUnaskedHoldsNothingUp(t *testing.T) {
 		go told.run(over, func(text string) { <-reads; shown = append(shown, text) })
 		const flood = 100_000
 		began := time.Now()
-		for range flood { // the screen stands still
+		told.add("x")
+		synctest.Wait() // it is on the screen, which stands still
+		for range flood - 1 {
 			told.add("x")
 		}
 		told.settle()
