@@ -275,6 +275,8 @@ func TestAnotherLocalUserOwnsNothing(t *testing.T) {
 	as(3, "call", "--agent", "you", "test.echo", "text=hello")
 	as(3, "share", "open", "--agent", "you", "--verb", "test.echo", "--to", "vendor-b")
 	as(3, "recipient", "add", "mallory", strings.TrimSpace(s.must("openscope-reflect-client", "key")))
+	as(3, "recipient", "remove", "vendor-b")
+	as(3, "lockdown", "off")
 	if log := as(0, "audit", "tail", "--json"); strings.Contains(log, s.id) {
 		t.Errorf("nobody reads of the session in the log: %s", log)
 	}

@@ -133,6 +133,16 @@ func printed(t *testing.T, b *lockedBuffer, what string) {
 	until(t, 10*time.Second, what+" is printed", func() bool { return strings.Contains(b.String(), what) })
 }
 
+var headOfCommand = regexp.MustCompile(`(?m)^\.SS ([a-z -]+?)( [^a-z ].*)?$`)
+
+// commandsOfPage are those that a manual page describes.
+func commandsOfPage(page string) (names []string) {
+	for _, m := range headOfCommand.FindAllStringSubmatch(strings.NewReplacer(`\`, "", " bash|zsh|fish", "").Replace(page), -1) {
+		names = append(names, m[1])
+	}
+	return names
+}
+
 // Scripts read what --json prints: its shape is a promise, of every command that
 // a manual page has.
 func TestTheJSONOfEveryCommandIsAsItsSchemaSays(t *testing.T) {
@@ -147,8 +157,8 @@ func TestTheJSONOfEveryCommandIsAsItsSchemaSays(t *testing.T) {
 	s.relays()
 	for program := range schemas() {
 		page, _, _ := run(t, nil, program, "__man")
-		for _, m := range regexp.MustCompile(`(?m)^\.SS ([a-z -]+?)( [^a-z ].*)?$`).FindAllStringSubmatch(strings.NewReplacer(`\`, "", " bash|zsh|fish", "").Replace(page), -1) {
-			command := program + " " + m[1]
+		for _, name := range commandsOfPage(page) {
+			command := program + " " + name
 			if (unshaped[command] == "") != s.seen[command] {
 				t.Errorf("%s: seen %v, and not to be seen because %q", command, s.seen[command], unshaped[command])
 			}
