@@ -40,6 +40,8 @@ var arrows = []arrow{
 		"what is said inside the channel: bytes and accounting, neither keys nor sockets"},
 	{"wire/checkpoint", "wire", "golang.org/x/mod",
 		"what a checkpoint says is read by the recipient too: neither log nor file, and the note and the tree are Go's own"},
+	{"wire/report", "wire wire/call wire/checkpoint", "golang.org/x/mod",
+		"the record that both ends sign and check: neither the log it comes from nor the folder where receipts are kept"},
 	{"wire/handle", "wire", "filippo.io/edwards25519",
 		"a handle is read offline, before anything is trusted: it opens nothing itself"},
 	{"wire/channel", "wire", "github.com/cloudflare/circl golang.org/x/crypto golang.org/x/time",
@@ -58,7 +60,7 @@ var arrows = []arrow{
 	{"relay/cmd/openscope-relay", "relay relay/admin relay/fleet wire wire/term", "github.com/peterbourgon/ff/v3 github.com/lmittmann/tint golang.org/x/sys golang.org/x/term",
 		"as its package: the program is what an operator is asked to trust"},
 
-	{"daemon", "daemon/internal/yamlfile passport wire wire/tunnel wire/channel wire/call wire/checkpoint wire/handle " + internals, "go.yaml.in/yaml/v3 golang.org/x/sys golang.org/x/time",
+	{"daemon", "daemon/internal/yamlfile passport wire wire/tunnel wire/channel wire/call wire/checkpoint wire/handle wire/report " + internals, "go.yaml.in/yaml/v3 golang.org/x/sys golang.org/x/time",
 		"the composition: it meets everything, but neither the recipient's side nor the terminal"},
 	{"daemon/cmd/openscope", "daemon relay passport wire wire/channel wire/checkpoint wire/handle wire/term " + internals, "github.com/peterbourgon/ff/v3 github.com/lmittmann/tint golang.org/x/sys golang.org/x/term go.yaml.in/yaml/v3",
 		"relay is for openscope dev, which embeds one"},
@@ -76,14 +78,16 @@ var arrows = []arrow{
 		"who asks is the kernel's word alone"},
 	{"daemon/internal/yamlfile", "", "go.yaml.in/yaml/v3",
 		"the form of a file: what it says is for those who read one"},
+	{"daemon/internal/render", "", "",
+		"what people see of a record is pure text: it reads no log and signs nothing"},
 	{"daemon/internal/session", "passport wire wire/call", "golang.org/x/time",
 		"what is open and until when, without the wire it came by"},
 
-	{"client", "passport wire wire/tunnel wire/channel wire/call wire/handle wire/term", "golang.org/x/sys",
+	{"client", "passport wire wire/tunnel wire/channel wire/call wire/handle wire/report wire/term", "golang.org/x/sys",
 		"the recipient's side, which never sees the daemon's"},
 	{"client/mcp", "client passport wire/call wire/term", "github.com/modelcontextprotocol/go-sdk",
 		"an agent's view of a session: it is handed one, and reaches no network of its own"},
-	{"client/cmd/openscope-reflect-client", "client client/mcp passport wire wire/call wire/handle wire/term", "github.com/peterbourgon/ff/v3 github.com/lmittmann/tint golang.org/x/sys golang.org/x/term",
+	{"client/cmd/openscope-reflect-client", "client client/mcp passport wire wire/call wire/handle wire/report wire/term", "github.com/peterbourgon/ff/v3 github.com/lmittmann/tint golang.org/x/sys golang.org/x/term",
 		"a thin main"},
 
 	{"bench", "", "", "tests only"},
@@ -102,7 +106,7 @@ var arrows = []arrow{
 // internals are the daemon's parts. They do not import each other: they meet
 // in daemon.
 const internals = "daemon/internal/audit daemon/internal/catalog daemon/internal/control daemon/internal/executor " +
-	"daemon/internal/policy daemon/internal/principal daemon/internal/session"
+	"daemon/internal/policy daemon/internal/principal daemon/internal/render daemon/internal/session"
 
 // holder is something that only some packages may import outside tests,
 // whatever the table above says. A line that names packages none of which does

@@ -28,7 +28,7 @@ type labelled struct {
 func codeLabels(t *testing.T) map[string][]labelled {
 	t.Helper()
 	found := make(map[string][]labelled)
-	inspectSource(t, []string{"wire", "wire/channel", "wire/call", "wire/handle", "wire/checkpoint", "passport"}, func(_ string, n ast.Node) {
+	inspectSource(t, []string{"wire", "wire/channel", "wire/call", "wire/handle", "wire/checkpoint", "wire/report", "passport"}, func(_ string, n ast.Node) {
 		switch n := n.(type) {
 		case *ast.CallExpr:
 			collectCall(found, n)

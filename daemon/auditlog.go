@@ -20,15 +20,17 @@ func (c *core) AuditTail(ctx context.Context, req control.AuditRequest, w io.Wri
 		return err
 	}
 	wanted := func(r audit.Record) bool {
-		return mayRead(who, r) && (req.Session == "" || r.Session == req.Session)
+		return mayRead(who, r) && asksFor(req, r)
 	}
 	var shown []audit.Record
 	var last uint64
+	known := false // the session, whatever else is asked of its entries
 	for record, err := range c.log.Tail(ctx, -1, false) {
 		if err != nil {
 			return control.Errorf(control.Config, "%v", err).WithHint("run: openscope audit verify")
 		}
 		last = record.Seq
+		known = known || record.Session == req.Session && mayRead(who, record)
 		if !wanted(record) {
 			continue
 		}
@@ -37,9 +39,8 @@ func (c *core) AuditTail(ctx context.Context, req control.AuditRequest, w io.Wri
 			shown = shown[1:]
 		}
 	}
-	if req.Session != "" && len(shown) == 0 {
-		return control.Errorf(control.NotFound, "the log has no session %s of yours", req.Session).
-			WithHint("run: openscope share list --all")
+	if req.Session != "" && len(shown) == 0 && !known {
+		return errNoSession(req.Session)
 	}
 	encoder := json.NewEncoder(w)
 	for _, record := range shown {
@@ -62,6 +63,16 @@ func (c *core) AuditTail(ctx context.Context, req control.AuditRequest, w io.Wri
 		}
 	}
 	return nil
+}
+
+// asksFor reports whether an entry is among those that were asked for.
+func asksFor(req control.AuditRequest, r audit.Record) bool {
+	for _, f := range []struct{ asked, is string }{{req.Session, r.Session}, {req.Kind, r.Kind}, {req.Verb, r.Verb}, {req.Call, r.Call}} {
+		if f.asked != "" && f.asked != f.is {
+			return false
+		}
+	}
+	return (!req.Denied || r.Decision == "deny" || r.Kind == "refuse") && !r.Wall.Before(req.Since)
 }
 
 // mayRead: the log tells what others do, so only root, the daemon's own user

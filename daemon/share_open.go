@@ -117,7 +117,7 @@ func (c *core) openShare(ctx context.Context, s *share, secret wire.Secret, o *o
 			WithHint("run: openscope status")
 	}
 	e := sessionEvent("open", s.Session)
-	e.Reason = o.note
+	e.Reason, e.RID = o.note, hex.EncodeToString(s.RID[:])
 	for _, v := range o.grant.Verbs {
 		e.Params = append(e.Params, auditParam(v))
 	}

@@ -24,24 +24,82 @@ func auditCommand(p *paths) *term.Command {
 		Name: "audit", Short: "read and verify the log",
 		Subcommands: []*term.Command{
 			auditTailCommand(p),
-			{
-				Name: "show", Args: "SESSION", MinArgs: 1, MaxArgs: 1, Short: "every entry about one session", Complete: p.completes(p.everySession),
-				Run: func(ctx context.Context, env *term.Env, args []string) error {
-					return p.showLog(ctx, env, control.AuditRequest{Session: args[0]})
-				},
-			},
+			auditShowCommand(p),
+			auditReportCommand(p),
 			{Name: "verify", Args: "[FILE]", MaxArgs: 1, Run: p.auditVerify, Short: "hold every entry to the chain; names the first bad one"},
 		},
 	}
 }
 
 func auditTailCommand(p *paths) *term.Command {
-	follow := false
+	var f filters
 	return &term.Command{
 		Name: "tail", Short: "the newest entries",
-		Flags: func(fs *flag.FlagSet) { fs.BoolVar(&follow, "f", false, "go on with what is appended") },
+		Flags: func(fs *flag.FlagSet) {
+			fs.BoolVar(&f.req.Follow, "f", false, "go on with what is appended")
+			f.define(fs)
+		},
 		Run: func(ctx context.Context, env *term.Env, _ []string) error {
-			return p.showLog(ctx, env, control.AuditRequest{Lines: tailLines, Follow: follow})
+			f.req.Lines = tailLines
+			return p.showFiltered(ctx, env, f)
+		},
+	}
+}
+
+func auditShowCommand(p *paths) *term.Command {
+	var f filters
+	return &term.Command{
+		Name: "show", Args: "SESSION", MinArgs: 1, MaxArgs: 1, Short: "every entry about one session", Complete: p.completes(p.everySession),
+		Flags: f.define,
+		Run: func(ctx context.Context, env *term.Env, args []string) error {
+			f.req.Session = args[0]
+			return p.showFiltered(ctx, env, f)
+		},
+	}
+}
+
+// filters are which entries are asked for.
+type filters struct {
+	req   control.AuditRequest
+	since time.Duration
+}
+
+func (f *filters) define(fs *flag.FlagSet) {
+	fs.StringVar(&f.req.Kind, "kind", "", "only entries of this `KIND`, like call, result or deny")
+	fs.StringVar(&f.req.Verb, "verb", "", "only entries about this `VERB`")
+	fs.StringVar(&f.req.Call, "call", "", "only entries about the call with this `ID`")
+	fs.BoolVar(&f.req.Denied, "denied", false, "only what was refused")
+	fs.DurationVar(&f.since, "since", 0, "only entries of the last `D`, like 30m")
+}
+
+func (p *paths) showFiltered(ctx context.Context, env *term.Env, f filters) error {
+	if f.since < 0 {
+		return term.Errorf(term.Usage, "--since %s lies ahead", f.since)
+	}
+	if f.since > 0 {
+		f.req.Since = time.Now().Add(-f.since)
+	}
+	return p.showLog(ctx, env, f.req)
+}
+
+func auditReportCommand(p *paths) *term.Command {
+	format := ""
+	return &term.Command{
+		Name: "report", Args: "SESSION", MinArgs: 1, MaxArgs: 1, Short: "the signed record of one session, for a ticket",
+		Complete: p.completes(p.everySession),
+		Flags: func(fs *flag.FlagSet) {
+			fs.StringVar(&format, "format", "", "the `FORMAT`: md, html or json; md if nothing is said")
+		},
+		Run: func(ctx context.Context, env *term.Env, args []string) error {
+			switch {
+			case format == "" && env.JSON:
+				format = "json"
+			case format == "":
+				format = "md"
+			case env.JSON && format != "json":
+				return term.Errorf(term.Usage, "--json and --format %s ask for two things", format)
+			}
+			return p.daemon().AuditReport(ctx, control.ReportRequest{Session: args[0], Format: format}, env.Stdout)
 		},
 	}
 }

@@ -203,3 +203,16 @@ func (c *Client) AuditTail(ctx context.Context, r AuditRequest, w io.Writer) err
 	}
 	return err
 }
+
+// AuditReport implements Daemon.
+func (c *Client) AuditReport(ctx context.Context, r ReportRequest, w io.Writer) error {
+	body, err := c.post(ctx, "audit/report", r)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if _, err := io.Copy(w, body); err != nil {
+		return fmt.Errorf("reading the report: %w", err)
+	}
+	return nil
+}

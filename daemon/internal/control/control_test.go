@@ -70,6 +70,16 @@ func (s *stub) Call(ctx context.Context, r CallRequest, stdout, stderr io.Writer
 	return s.call(ctx, stdout, stderr)
 }
 
+func (s *stub) AuditReport(ctx context.Context, r ReportRequest, w io.Writer) error {
+	if err := s.note(ctx, r); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(w, "# Session\n"); err != nil || r.Format != "broken" {
+		return err
+	}
+	return errors.New("the log can no longer be read")
+}
+
 func (s *stub) AuditTail(ctx context.Context, r AuditRequest, w io.Writer) error {
 	if err := s.note(ctx, r); err != nil {
 		return err
@@ -224,6 +234,23 @@ func post(t *testing.T, path, method, body string) (status int, answer string) {
 		t.Fatal(err)
 	}
 	return resp.StatusCode, string(data)
+}
+
+// What came of a report that broke off is not taken for a report.
+func TestAReportThatBreaksOffIsAnErrorToItsReader(t *testing.T) {
+	d := new(stub)
+	client, _ := serve(t, d)
+	var whole, part strings.Builder
+	if err := client.AuditReport(t.Context(), ReportRequest{Session: "s-1", Format: "md"}, &whole); err != nil || whole.String() != "# Session\n" {
+		t.Errorf("%q, %v", whole.String(), err)
+	}
+	if err := client.AuditReport(t.Context(), ReportRequest{Session: "s-1", Format: "broken"}, &part); err == nil {
+		t.Errorf("%q is a report", part.String())
+	}
+	d.err = Errorf(NotFound, "no such session")
+	if err := client.AuditReport(t.Context(), ReportRequest{Session: "s-2"}, io.Discard); err == nil || err.Error() != "no such session" {
+		t.Errorf("got %v", err)
+	}
 }
 
 func TestRequestsThatAreNotUnderstoodReachNobody(t *testing.T) {

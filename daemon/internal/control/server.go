@@ -125,6 +125,7 @@ func (s *Server) routes() http.Handler {
 	handle(mux, "lockdown", d.Lockdown)
 	mux.HandleFunc("POST /v1/call", s.call)
 	mux.HandleFunc("POST /v1/audit", s.audit)
+	mux.HandleFunc("POST /v1/audit/report", s.report)
 	mux.HandleFunc("POST /v1/share/watch", s.watch)
 	return mux
 }
@@ -249,16 +250,26 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request) {
 // audit streams the log's lines as they are; an error comes as the only line,
 // or not at all once lines have gone out.
 func (s *Server) audit(w http.ResponseWriter, r *http.Request) {
-	var req AuditRequest
+	stream(s, w, r, s.daemon.AuditTail)
+}
+
+func (s *Server) report(w http.ResponseWriter, r *http.Request) {
+	stream(s, w, r, s.daemon.AuditReport)
+}
+
+// stream answers with what is written. After the first byte an error can only
+// end it: the connection is broken off, so that what came is not taken for all.
+func stream[R any](s *Server, w http.ResponseWriter, r *http.Request, answer func(context.Context, R, io.Writer) error) {
+	var req R
 	if err := decode(w, r, &req); err != nil {
 		writeError(w, err)
 		return
 	}
 	flushed := &flushing{to: w, out: http.NewResponseController(w)}
-	if err := s.daemon.AuditTail(r.Context(), req, flushed); err != nil {
+	if err := answer(r.Context(), req, flushed); err != nil {
 		if flushed.wrote {
-			s.logger.Debug("reading the log", "error", fmt.Sprint(err))
-			return
+			s.logger.Debug("answering", "error", fmt.Sprint(err))
+			panic(http.ErrAbortHandler)
 		}
 		writeError(w, err)
 	}

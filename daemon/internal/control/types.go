@@ -32,6 +32,7 @@ type Daemon interface {
 	Explain(ctx context.Context, r ExplainRequest) (Explanation, error)
 	Lockdown(ctx context.Context, r LockdownRequest) (LockdownResult, error)
 	AuditTail(ctx context.Context, r AuditRequest, w io.Writer) error
+	AuditReport(ctx context.Context, r ReportRequest, w io.Writer) error
 }
 
 // Error is an error with an exit code and a hint, as it reaches the person.
@@ -353,4 +354,16 @@ type AuditRequest struct {
 	Session string `json:"session"`
 	Lines   int    `json:"lines"` // zero: all
 	Follow  bool   `json:"follow"`
+	// What is empty asks for nothing in particular.
+	Kind   string    `json:"kind"`
+	Verb   string    `json:"verb"`
+	Call   string    `json:"call"`
+	Denied bool      `json:"denied"` // only what was refused
+	Since  time.Time `json:"since"`
+}
+
+// ReportRequest asks for the signed record of a session, as md, html or json.
+type ReportRequest struct {
+	Session string `json:"session"`
+	Format  string `json:"format"`
 }

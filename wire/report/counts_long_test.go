@@ -1,0 +1,5 @@
+//go:build long
+
+package report
+
+const flipEvery = 1
