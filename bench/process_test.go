@@ -274,6 +274,8 @@ func TestAnotherLocalUserOwnsNothing(t *testing.T) {
 	as(3, "verbs", "--agent", "you")
 	as(3, "call", "--agent", "you", "test.echo", "text=hello")
 	as(3, "share", "open", "--agent", "you", "--verb", "test.echo", "--to", "vendor-b")
+	as(4, "audit", "show", s.id)
+	as(4, "audit", "report", s.id)
 	as(3, "recipient", "add", "mallory", strings.TrimSpace(s.must("openscope-reflect-client", "key")))
 	as(3, "recipient", "remove", "vendor-b")
 	as(3, "lockdown", "off")

@@ -12,6 +12,7 @@ import (
 
 	"openscope/wire/call"
 	"openscope/wire/channel"
+	"openscope/wire/report"
 )
 
 // Result is how a call ended.
@@ -103,9 +104,15 @@ func (s *Session) callOnce(ctx context.Context, a Asked) (Result, error) {
 		_ = s.drain(gone, req.ID, p, io.Discard, io.Discard)
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	r := p.result
+	s.mu.Unlock()
 	r.ID = req.ID
+	if r.End != nil && s.onReceipt != nil {
+		s.onReceipt(report.Receipt{
+			Daemon: s.conn.DaemonKey(), RID: s.rid, Key: s.signer.Public(), TH2: s.conn.TH2(),
+			Request: body, Signature: signature, End: r.End, EndSig: r.EndSignature, Came: time.Now(),
+		})
+	}
 	return r, err
 }
 

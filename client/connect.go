@@ -15,6 +15,7 @@ import (
 	"openscope/wire/call"
 	"openscope/wire/channel"
 	"openscope/wire/handle"
+	"openscope/wire/report"
 	"openscope/wire/tunnel"
 )
 
@@ -37,6 +38,9 @@ type Config struct {
 	// must not block.
 	OnNotice   func(*Session, call.Notice)
 	OnPassport func(*passport.Passport)
+	// OnReceipt, where set, is told of each result that the daemon signed, by the
+	// goroutine that made the call: see [Receipts].
+	OnReceipt func(report.Receipt)
 }
 
 // Refused, a client tries again for so long: the daemon may be about to

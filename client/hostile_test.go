@@ -109,7 +109,7 @@ func (p *person) run(text string, args ...string) (stdout, stderr string, code i
 // one too, is as it was, and the state has what the program keeps.
 func (p *person) wroteOnlyItsState() {
 	p.t.Helper()
-	for dir, allowed := range map[string][]string{p.home: nil, p.state: {"identity", "known_daemons", "claims", "openscope"}} {
+	for dir, allowed := range map[string][]string{p.home: nil, p.state: {"identity", "known_daemons", "claims", "receipts", "openscope"}} {
 		entries, err := os.ReadDir(dir)
 		if err != nil {
 			p.t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"openscope/wire/call"
 	"openscope/wire/channel"
 	"openscope/wire/handle"
+	"openscope/wire/report"
 )
 
 // The rhythm of a connection (wire/README.md §7).
@@ -41,6 +42,7 @@ type Session struct {
 	rand       io.Reader
 	onNotice   func(*Session, call.Notice)
 	onPassport func(*passport.Passport)
+	onReceipt  func(report.Receipt) // may be nil
 
 	done       chan struct{} // closed when the connection has ended
 	goroutines sync.WaitGroup
@@ -68,7 +70,7 @@ func newSession(cfg *Config, conn *channel.Conn, signer wire.SigningKey) *Sessio
 	now := time.Now()
 	return &Session{
 		conn: conn, rid: cfg.Handle.RID, signer: signer, rand: cfg.Rand,
-		onNotice: cfg.OnNotice, onPassport: cfg.OnPassport,
+		onNotice: cfg.OnNotice, onPassport: cfg.OnPassport, onReceipt: cfg.OnReceipt,
 		done: make(chan struct{}), wake: make(chan struct{}, 1), fresh: make(chan struct{}),
 		deadline: now.Add(conn.Remaining()), heard: now,
 		newest: challenge{value: conn.Challenge(), came: now},

@@ -62,7 +62,7 @@ func (o *options) connectWith(ctx context.Context, env *term.Env, answers *bufio
 		}
 		o.told.add(text)
 	}
-	cfg.OnPassport = changed
+	cfg.OnPassport, cfg.OnReceipt = changed, o.keepReceipts(env)
 	if s, err = client.Connect(ctx, cfg); err != nil {
 		return nil, false, connectError(ctx, h, err)
 	}
