@@ -43,6 +43,7 @@ openscope policy explain: 0 2 4 7
 openscope audit tail: 0 2 7
 openscope audit show: 0 2 4 7
 openscope audit verify: 0 2 6
+openscope audit report: 0 2 4 7
 openscope completion: 0 2
 openscope-relay serve: 0=TestADrainLetsRunningLegsEnd 2 6
 openscope-relay token new: 0 2 3 6
@@ -56,6 +57,7 @@ openscope-reflect-client narrow: 0 2 3 8
 openscope-reflect-client request: 0=TestTheJSONOfEveryCommandIsAsItsSchemaSays 2 3
 openscope-reflect-client mcp: 0=TestAnAgentOfAnotherMakeDoesAllThatMCPHas 2 3
 openscope-reflect-client inspect: 0 2
+openscope-reflect-client receipts: 0 2 4 6
 openscope-reflect-client keygen: 0 2 6
 openscope-reflect-client key: 0 2 6
 openscope-reflect-client version: 0 2

@@ -238,6 +238,9 @@ func (s *shaped) aSession() {
 	over()
 	s.prints("openscope", "share", "list", "--all")
 	s.prints("openscope", "audit", "show", s.id)
+	s.write("report.json", s.prints("openscope", "audit", "report", s.id), 0o600)
+	s.prints("openscope-reflect-client", "receipts")
+	s.prints("openscope-reflect-client", "receipts", s.path("report.json"))
 }
 
 func (s *shaped) narrows() {

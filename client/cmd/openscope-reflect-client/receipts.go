@@ -50,7 +50,7 @@ func (o *options) keepReceipts(env *term.Env) func(report.Receipt) {
 	}
 }
 
-// keptSession is one line of the list.
+// keptSession is one line of the list, as JSON has it.
 type keptSession struct {
 	RID         string    `json:"rid"`
 	Daemon      string    `json:"daemon,omitempty"` // the name it was given
@@ -69,26 +69,25 @@ func (o *options) listReceipts(env *term.Env) error {
 	if err != nil {
 		return term.Errorf(term.Config, "%w", err)
 	}
-	shown := []keptSession{}
+	if len(kept) == 0 && !env.JSON {
+		fmt.Fprintln(env.Stdout, "no receipts are kept yet")
+	}
 	for _, k := range kept {
 		name, _ := known.Name(k.Fingerprint)
-		shown = append(shown, keptSession{
+		err := env.Print(keptSession{
 			RID: hex.EncodeToString(k.RID[:]), Daemon: name, Fingerprint: hex.EncodeToString(k.Fingerprint[:]),
-			Receipts: k.Receipts, First: k.First, Last: k.Last,
-		})
-	}
-	return env.Print(shown, func(w io.Writer) {
-		if len(shown) == 0 {
-			fmt.Fprintln(w, "no receipts are kept yet")
-		}
-		for _, s := range shown {
-			name := s.Daemon
+			Receipts: k.Receipts, First: k.First.UTC(), Last: k.Last.UTC(),
+		}, func(w io.Writer) {
 			if name == "" {
-				name = s.Fingerprint[:16]
+				name = hex.EncodeToString(k.Fingerprint[:8])
 			}
-			fmt.Fprintf(w, "%s  %s  %d receipts, the last of %s\n", s.RID, name, s.Receipts, s.Last.Local().Format("2006-01-02 15:04:05"))
+			fmt.Fprintf(w, "%x  %s  %d receipts, the last of %s\n", k.RID, name, k.Receipts, k.Last.Local().Format("2006-01-02 15:04:05"))
+		})
+		if err != nil {
+			return err
 		}
-	})
+	}
+	return nil
 }
 
 // checkedReport is what a check found, as JSON has it.
@@ -130,7 +129,7 @@ func (o *options) checkReport(env *term.Env, name string) error {
 	}
 	checked, fingerprint := report.Check(r, kept), channel.Fingerprint(r.Daemon)
 	shown := checkedReport{
-		Session: r.Session, RID: hex.EncodeToString(r.RID[:]), Fingerprint: hex.EncodeToString(fingerprint[:]), Made: r.Made,
+		Session: r.Session, RID: hex.EncodeToString(r.RID[:]), Fingerprint: hex.EncodeToString(fingerprint[:]), Made: r.Made.UTC(),
 		Entries: checked.Entries, Calls: checked.Calls, Receipts: len(kept), Broken: broken, Matched: checked.Matched,
 		Final: checked.Final, Agrees: checked.Agrees(), Findings: checked.Findings,
 	}

@@ -30,6 +30,7 @@ func (taker) ListRecipients(context.Context) ([]RecipientInfo, error)       { re
 func (taker) RemoveRecipient(context.Context, RemoveRecipientRequest) error { return nil }
 func (taker) Explain(context.Context, ExplainRequest) (Explanation, error)  { return Explanation{}, nil }
 func (taker) AuditTail(context.Context, AuditRequest, io.Writer) error      { return nil }
+func (taker) AuditReport(context.Context, ReportRequest, io.Writer) error   { return nil }
 func (taker) Watch(context.Context, WatchRequest, func(Event) error) error  { return nil }
 func (taker) ExtendShare(context.Context, ExtendRequest) (ExtendResult, error) {
 	return ExtendResult{}, nil
@@ -49,7 +50,7 @@ func (taker) Call(context.Context, CallRequest, io.Writer, io.Writer) (CallResul
 func FuzzRequest(f *testing.F) {
 	methods := []string{
 		"status", "agents", "fingerprint", "verbs", "call", "share/open", "share/confirm", "share/list", "share/extend", "share/revoke", "share/answer", "share/watch",
-		"recipient/add", "recipient/list", "recipient/remove", "explain", "lockdown", "audit",
+		"recipient/add", "recipient/list", "recipient/remove", "explain", "lockdown", "audit", "audit/report",
 	}
 	for i, seed := range []string{
 		`{}`, `{"agent":"you"}`, `{"agent":"you","verb":"a.b","params":[{"name":"p","value":"v"}]}`, `{"agent":"you","specs":["a.b:p=x"],"to":"v","ttl_s":60}`,
