@@ -152,6 +152,15 @@ func printEntries(w io.Writer, lines io.Reader) error {
 	return scanner.Err()
 }
 
+// param is a parameter of the call as it is typed, or where no verb was called,
+// a verb that a session has been given.
+func (e entry) param(p audit.Param) string {
+	if e.Verb != "" {
+		return p.Name + "=" + p.Value
+	}
+	return strings.TrimSuffix(p.Name+":"+p.Value, ":")
+}
+
 func (e entry) line() string {
 	words := []string{e.Time.Local().Format("2006-01-02 15:04:05"), fmt.Sprintf("%-8s", e.Kind), e.Session}
 	if e.Issuer != nil {
@@ -162,7 +171,7 @@ func (e entry) line() string {
 	}
 	words = append(words, e.Verb)
 	for _, p := range e.Params {
-		words = append(words, p.Name+"="+p.Value)
+		words = append(words, e.param(p))
 	}
 	words = append(words, e.Decision, e.Cause)
 	if e.Status != nil {

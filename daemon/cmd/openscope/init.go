@@ -97,8 +97,17 @@ func (f *initFlags) run(_ context.Context, env *term.Env, _ []string) error {
 		for _, path := range written {
 			fmt.Fprintln(w, "wrote", path)
 		}
-		fmt.Fprintf(w, "\nnext: allow something in %s, then run: openscope policy check; openscope daemon\n", filepath.Join(f.dir, "grants.yaml"))
+		fmt.Fprintf(w, "\nnext: allow something in %s, then run: %sopenscope policy check; openscope daemon\n", filepath.Join(f.dir, "grants.yaml"), f.elsewhere())
 	})
+}
+
+// elsewhere tells the shell where the files are, if not where they are looked for.
+func (f *initFlags) elsewhere() string {
+	dir, err := filepath.Abs(f.dir)
+	if err != nil || dir == defaultConfigDir {
+		return ""
+	}
+	return fmt.Sprintf("export OPENSCOPE_CONFIG=%s OPENSCOPE_SOCKET=%s; ", filepath.Join(dir, "openscope.yaml"), filepath.Join(dir, "openscope.sock"))
 }
 
 // check refuses values that the daemon would refuse later.

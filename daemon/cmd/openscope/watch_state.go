@@ -138,6 +138,7 @@ func (s *watched) say(e control.Event) (string, style) {
 		said, _, _ := strings.Cut(e.Reason, ": ")
 		return s.named(e) + " " + said, strong
 	case "call":
+		s.call(e).began = e.Time // not when it began to wait for an answer
 		return s.named(e) + " runs: " + e.Verb + paramsText(e.Params), strong
 	case "deny":
 		return s.denied(e, because), bad
