@@ -145,6 +145,22 @@ func TestTheFirstByteIsThreeRoundTripsAway(t *testing.T) { // not beside others:
 	t.Errorf("the first byte is %d round trips away, want at most %d", least, most)
 }
 
+// BenchmarkShareOpen is the issuer's command, from its start until it has printed
+// the handle: the session is in the log by then, and the relay knows of it.
+func BenchmarkShareOpen(b *testing.B) {
+	w := newWorld(b)
+	var all []time.Duration
+	for b.Loop() {
+		began := time.Now()
+		w.open("30m", "test.echo:text=hello")
+		all = append(all, time.Since(began))
+		b.StopTimer()
+		w.issuer(0, "share", "revoke", "--all")
+		b.StartTimer()
+	}
+	report(b, all)
+}
+
 // BenchmarkHandleToFirstByte is the whole program, from its start with a handle to
 // the first byte of a verb.
 func BenchmarkHandleToFirstByte(b *testing.B) {
@@ -173,14 +189,29 @@ const (
 )
 
 func BenchmarkCallsBesideAFloodAndAStall(b *testing.B) {
-	w := newWorld(b)
-	all := besideFloodAndStall(b, w, func(n int) bool { return b.N > n })
-	report(b, all)
+	for _, other := range []otherCall{started, turnedDown} {
+		b.Run(other.what, func(b *testing.B) {
+			report(b, besideFloodAndStall(b, newWorld(b), other, func(n int) bool { return b.N > n }))
+		})
+	}
 }
+
+// otherCall is a call beside the flood and the stall. One that is turned down takes
+// the whole way, there, through the decision and the log, and back; what it lacks is
+// the start of a process, which costs what the machine makes of it.
+type otherCall struct {
+	what, text string
+	want       call.Cause
+}
+
+var (
+	started    = otherCall{"started", "hello", call.Exited}
+	turnedDown = otherCall{"turned-down", "other", call.Denied}
+)
 
 // besideFloodAndStall keeps one call flooding and one unread while others are
 // made, each at a pace that the session's rate has room for.
-func besideFloodAndStall(t testing.TB, w *world, more func(done int) bool) []time.Duration {
+func besideFloodAndStall(t testing.TB, w *world, other otherCall, more func(done int) bool) []time.Duration {
 	t.Helper()
 	_, h := w.open("30m", "test.echo:text=hello", "test.count")
 	s := w.mustConnect(h)
@@ -207,8 +238,8 @@ func besideFloodAndStall(t testing.TB, w *world, more func(done int) bool) []tim
 				}
 				<-tick.C
 				began := time.Now()
-				r, err := s.Call(ctx, "test.echo", params("text", "hello"), io.Discard, io.Discard)
-				if err != nil || r.Cause != call.Exited {
+				r, err := s.Call(ctx, "test.echo", params("text", other.text), io.Discard, io.Discard)
+				if err != nil || r.Cause != other.want {
 					if r.Cause != call.Limit { // the flood takes of the rate too
 						t.Errorf("%v: %s %v", r.Cause, r.Reason, err)
 						return
@@ -247,7 +278,7 @@ func report(b *testing.B, all []time.Duration) {
 // stall, calls end. How fast is BenchmarkCallsBesideAFloodAndAStall's.
 func TestAFloodAndAStallHoldNobodyElseUp(t *testing.T) {
 	t.Parallel()
-	all := besideFloodAndStall(t, newWorld(t), func(done int) bool { return done < 30 })
+	all := besideFloodAndStall(t, newWorld(t), started, func(done int) bool { return done < 30 })
 	slices.Sort(all)
 	const generous = 3 * time.Second // the bar is 20 ms; tests of other packages run on the same two cores
 	if worst := all[len(all)-1]; worst > generous {
