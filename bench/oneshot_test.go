@@ -115,6 +115,30 @@ func TestOutputThatCannotBeWrittenIsNeverSuccess(t *testing.T) {
 	}
 }
 
+func TestWhatCouldNotBePrintedWasNotDone(t *testing.T) {
+	t.Parallel()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip("there is no /dev/full here: ", err)
+	}
+	defer full.Close()
+	w, env := scripted(t)
+	for _, line := range []string{
+		"openscope version", "openscope share open --help", "openscope status", "openscope share list", "openscope share list --json", "openscope audit tail",
+		"openscope verbs --agent you", "openscope completion bash", "openscope-relay version --json", "openscope-relay --help",
+		"openscope-reflect-client verbs", "openscope-reflect-client inspect", "openscope-reflect-client receipts", "openscope-reflect-client completion fish",
+	} {
+		words := strings.Fields(line)
+		cmd := command(append(env, w.env()...), words[0], words[1:]...)
+		var stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = full, &stderr
+		_ = cmd.Run()
+		if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(stderr.String(), "no space left") {
+			t.Errorf("%s >/dev/full: exit %d, %q", line, cmd.ProcessState.ExitCode(), stderr.String())
+		}
+	}
+}
+
 func TestWhoeverLeavesACallEndsTheRemoteWork(t *testing.T) {
 	t.Parallel()
 	w, env := scripted(t)

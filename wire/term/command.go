@@ -79,8 +79,7 @@ func (c *Command) run(ctx context.Context, env *Env, path, argv []string) error 
 	}
 	words, sub, rest, err := c.parse(fs, argv)
 	if errors.Is(err, flag.ErrHelp) {
-		c.help(env.Stdout, path, fs)
-		return nil
+		return env.printed(func(w io.Writer) { c.help(w, path, fs) })
 	}
 	if err != nil {
 		return Errorf(Usage, "%w", err).WithHint("run: " + strings.Join(path, " ") + " --help")
@@ -212,6 +211,29 @@ func (e *Env) Print(v any, human func(io.Writer)) error {
 	if e.JSON {
 		return WriteJSON(e.Stdout, v)
 	}
-	human(e.Stdout)
+	return e.printed(human)
+}
+
+// printed lets human print without a look at each write; that one of them failed,
+// on a full disk say, is an error all the same.
+func (e *Env) printed(human func(io.Writer)) error {
+	out := &firstError{to: e.Stdout}
+	human(out)
+	if out.err != nil {
+		return fmt.Errorf("printing: %w", out.err)
+	}
 	return nil
+}
+
+// firstError is a writer that writes nothing more after an error, and keeps it.
+type firstError struct {
+	to  io.Writer
+	err error
+}
+
+func (w *firstError) Write(p []byte) (n int, err error) {
+	if w.err == nil {
+		n, w.err = w.to.Write(p)
+	}
+	return n, w.err
 }

@@ -70,7 +70,9 @@ func (o *options) listReceipts(env *term.Env) error {
 		return term.Errorf(term.Config, "%w", err)
 	}
 	if len(kept) == 0 && !env.JSON {
-		fmt.Fprintln(env.Stdout, "no receipts are kept yet")
+		if _, err := fmt.Fprintln(env.Stdout, "no receipts are kept yet"); err != nil {
+			return fmt.Errorf("printing: %w", err)
+		}
 	}
 	for _, k := range kept {
 		name, _ := known.Name(k.Fingerprint)
