@@ -257,11 +257,12 @@ func (w *walk) run(m *machine, b block, line string) {
 		w.token = found
 	}
 	if strings.HasPrefix(line, "openscope share open") {
-		w.words = eightWords.FindString(out)
+		w.words = strings.TrimSpace(eightWords.FindString(out))
 	}
 }
 
-var eightWords = regexp.MustCompile(`\b([a-z]+[ -]){7}[a-z]+\b`)
+// eightWords are on a line of their own.
+var eightWords = regexp.MustCompile(`(?m)^ +([a-z]+ ){7}[a-z]+$`)
 
 // atTerminal is the recipient, who types what the issuer has read out.
 func (w *walk) atTerminal(m *machine, line string) {

@@ -39,8 +39,8 @@ const promptRhythm = time.Second
 func newConsole(env *term.Env, input *bufio.Reader, history xterm.History, complete func(line string, pos int) (string, int, []string)) *console {
 	in, inOK := env.Stdin.(*os.File)
 	screen, outOK := env.Stderr.(*os.File)
-	if !inOK || !outOK || !term.IsTerminal(in) || !term.IsTerminal(screen) {
-		return nil
+	if !inOK || !outOK || !term.IsTerminal(in) || !term.IsTerminal(screen) || speakEscapes(screen) != nil {
+		return nil // lines are read as they come
 	}
 	c := &console{fd: int(in.Fd()), screen: screen}
 	c.line = xterm.NewTerminal(struct {
