@@ -9,15 +9,15 @@ import (
 // chart is two rows of bars: what gets through, and what it costs the relay.
 func (r *results) chart() string {
 	var b strings.Builder
-	b.WriteString(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 420" font-family="system-ui, sans-serif" font-size="13">` + "\n" +
+	b.WriteString(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 470" font-family="system-ui, sans-serif" font-size="13">` + "\n" +
 		`<style>text{fill:#222}.q{fill:#667}.t{font-size:15px;font-weight:600}@media (prefers-color-scheme:dark){text{fill:#eee}.q{fill:#aab}}</style>` + "\n")
 	r.panel(&b, 20, "Throughput of one session, MB/s (more is better)", "MB/s 1")
-	r.panel(&b, 220, "Relay CPU, seconds a GB (less is better)", "relay cpu s/GB 1")
+	r.panel(&b, 245, "Relay CPU, seconds a GB (less is better)", "relay cpu s/GB 1")
 	b.WriteString("</svg>\n")
 	return b.String()
 }
 
-var colours = map[string]string{"hop": "#8a8f98", "naive": "#d08770", "relay": "#2f7fd1", "records": "#1c5aa0", "ssh": "#6a9f58"}
+var colours = map[string]string{"hop": "#8a8f98", "naive": "#d08770", "relay": "#2f7fd1", "records": "#1c5aa0", "packets": "#8a63d2", "ssh": "#6a9f58"}
 
 // panel is one row of bars, from the least to the most of each way with a mark
 // at its median.

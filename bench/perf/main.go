@@ -10,6 +10,7 @@
 //	naive    a relay of two io.Copy of 32 KiB between QUIC streams
 //	relay    openscope-relay with bare streams
 //	records  openscope-relay with the channel's records end to end
+//	packets  a relay that forwards QUIC packets unopened (bench/FORWARDING.md)
 //	ssh      OpenSSH -R and -L through a jump host, default cipher
 //
 // It is run by make bench, and writes bench/RESULTS.md and bench/results.svg.
@@ -35,6 +36,7 @@ type options struct {
 	trips    int           // round trips of one measurement
 	idle     int           // sessions held idle
 	idleFor  time.Duration
+	profile  string
 }
 
 func main() {
@@ -53,6 +55,7 @@ func main() {
 	flag.IntVar(&o.trips, "trips", 2000, "round trips for one figure")
 	flag.IntVar(&o.idle, "idle", 1000, "idle sessions to weigh")
 	flag.DurationVar(&o.idleFor, "idle-for", 30*time.Second, "how long they are watched")
+	flag.StringVar(&o.profile, "profile", "", "where the relay that carries bare streams shows its /debug/pprof: a loopback `ADDRESS`")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

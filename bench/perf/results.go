@@ -161,7 +161,7 @@ func (r *results) disturbance() float64 {
 }
 
 func (r *results) ways() (ways []string) {
-	for _, way := range []string{"hop", "naive", "relay", "records", "ssh"} {
+	for _, way := range []string{"hop", "naive", "relay", "records", "packets", "ssh"} {
 		for key := range r.figures {
 			if strings.HasPrefix(key, way+"\x00") {
 				ways = append(ways, way)

@@ -23,6 +23,8 @@ func playRole(args []string) error {
 	switch role, args := args[0], args[1:]; role {
 	case "naive":
 		return playNaive(ctx)
+	case "packets":
+		return playPackets(ctx, args[0])
 	case "origin":
 		return playOrigin(ctx, args)
 	case "client":

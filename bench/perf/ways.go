@@ -130,13 +130,14 @@ func (w *way) stop() (err error) {
 	return err
 }
 
-// oneP is the policy that the programs ship with, for all processes alike.
+// oneP is for the ends of every way alike, and the relay's own policy; the naive
+// relay runs as Go has it.
 var oneP = []string{"GOMAXPROCS=1"}
 
 // startWays starts everything. What it has started is returned with an error
 // too, to be stopped.
 func startWays(ctx context.Context, o options, dir string) (ways []*way, err error) {
-	for _, start := range []func(context.Context, options, string) (*way, error){startHop, startNaive, startRelay, startRecords, startSSH} {
+	for _, start := range []func(context.Context, options, string) (*way, error){startHop, startNaive, startRelay, startRecords, startPackets, startSSH} {
 		w, err := start(ctx, o, dir)
 		if errors.Is(err, errAbsent) {
 			fmt.Println("skipped:", err)
@@ -185,6 +186,30 @@ func startNaive(ctx context.Context, _ options, _ string) (*way, error) {
 	return w, w.meet(ctx, "naive", standing.Where)
 }
 
+// startPackets stands a relay between the ends of a hop that opens no packet.
+func startPackets(ctx context.Context, _ options, _ string) (w *way, err error) {
+	w = &way{name: "packets"}
+	if w.origin, err = startPlayer(ctx, "origin", oneP, "hop"); err != nil {
+		return w, err
+	}
+	origin, err := w.origin.hear()
+	if err != nil {
+		return w, err
+	}
+	relay, err := startPlayer(ctx, "packets", oneP, origin.Where)
+	if err != nil {
+		return w, err
+	}
+	w.relay = []int{relay.cmd.Process.Pid}
+	w.also = append(w.also, await(relay.cmd))
+	standing, err := relay.hear()
+	if err != nil {
+		return w, err
+	}
+	w.client, err = startPlayer(ctx, "client", oneP, "hop", standing.Where)
+	return w, err
+}
+
 func startRelay(ctx context.Context, o options, dir string) (*way, error) {
 	return startOurs(ctx, o, filepath.Join(dir, "relay"), "relay")
 }
@@ -193,11 +218,14 @@ func startRecords(ctx context.Context, o options, dir string) (*way, error) {
 	return startOurs(ctx, o, filepath.Join(dir, "records"), "records")
 }
 
+// noLimit is a rate, or a number of connections, that no run here comes near.
+const noLimit = "1000000"
+
 // startOurs starts the relay's own program, as an operator would.
 func startOurs(ctx context.Context, o options, state, name string) (*way, error) {
 	w := &way{name: name}
 	program := filepath.Join(o.bin, "openscope-relay")
-	token, err := exec.CommandContext(ctx, program, "token", "new", "perf", "--state", state).Output()
+	token, err := exec.CommandContext(ctx, program, "token", "new", "perf", "--joins", noLimit, "--state", state).Output()
 	if err != nil {
 		return w, fmt.Errorf("making a token: %w", err)
 	}
@@ -205,7 +233,13 @@ func startOurs(ctx context.Context, o options, state, name string) (*way, error)
 	if err != nil {
 		return w, err
 	}
-	cmd := exec.CommandContext(ctx, program, "serve", "--listen", address, "--self-signed", "--state", state)
+	// One address opens here what many would elsewhere.
+	args := []string{"serve", "--handshake-rate", noLimit, "--handshake-rate-per-address", noLimit, "--max-connections-per-address", noLimit,
+		"--listen", address, "--self-signed", "--state", state, "--admin", "off"}
+	if o.profile != "" && name == "relay" {
+		args = append(args[:len(args)-1], o.profile, "--pprof")
+	}
+	cmd := exec.CommandContext(ctx, program, args...)
 	said, err := cmd.StdoutPipe()
 	if err != nil {
 		return w, err

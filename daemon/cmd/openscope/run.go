@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"sync"
 	"syscall"
 
@@ -36,6 +37,7 @@ func daemonCommand(p *paths) *term.Command {
 
 // runDaemon runs the daemon of a configuration file.
 func runDaemon(ctx context.Context, logger *slog.Logger, config string, getenv func(string) string) error {
+	onTwoProcessors(getenv)
 	cfg, err := daemon.LoadConfig(config)
 	if err != nil {
 		return configError(config, err)
@@ -61,6 +63,15 @@ func runDaemon(ctx context.Context, logger *slog.Logger, config string, getenv f
 		return term.Errorf(term.Config, "%w", err)
 	}
 	return nil
+}
+
+// onTwoProcessors has this process use two processors at most, unless GOMAXPROCS
+// says otherwise: one for the tunnel, whose work is too short to wake more for,
+// and one beside it while a write of the log waits for the disk.
+func onTwoProcessors(getenv func(string) string) {
+	if getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(min(2, runtime.GOMAXPROCS(0)))
+	}
 }
 
 func configError(path string, err error) error {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -36,6 +37,7 @@ see token new.`,
 }
 
 func (f *serveFlags) run(ctx context.Context, env *term.Env, _ []string) error {
+	onOneProcessor(env.Getenv)
 	if err := f.check(); err != nil {
 		return term.Errorf(term.Usage, "%w", err)
 	}
@@ -84,6 +86,16 @@ func (f *serveFlags) run(ctx context.Context, env *term.Env, _ []string) error {
 	}}
 	telling.Go(func() { service.Tell(ctx, env.Getenv) })
 	return serveBoth(ctx, r, operator)
+}
+
+// onOneProcessor has this process use one processor at a time, unless GOMAXPROCS
+// says otherwise. What a relay does is too short to be worth waking another
+// processor for: forwarding costs an eighth less so (bench/README.md). A larger
+// machine runs a relay for each core, as nodes of a fleet (relay/README.md).
+func onOneProcessor(getenv func(string) string) {
+	if getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(1)
+	}
 }
 
 // serveBoth runs the relay, and the operator's listener until it has drained.
