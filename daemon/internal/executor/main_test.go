@@ -32,12 +32,13 @@ func TestMain(m *testing.M) {
 
 // roles are what this program does when it is started to be looked at.
 var roles = map[string]func(){
-	"show-argv":        showArgv,
-	"show-surrounding": showSurrounding,
-	"run-a-daemon":     runDaemon,
-	"resist":           resist,
-	"run-for-others":   runForOthers,
-	"run-over-ssh":     runOverSSH,
+	"show-argv":          showArgv,
+	"show-surrounding":   showSurrounding,
+	"run-a-daemon":       runDaemon,
+	"resist":             resist,
+	"run-for-others":     runForOthers,
+	"run-over-ssh":       runOverSSH,
+	"run-without-clone3": runWithoutClone3,
 }
 
 const roleVariable = "EXECUTOR_TEST_ROLE"

@@ -240,60 +240,6 @@ func limit(resource int, soft, hard uint64) error {
 	return nil
 }
 
-func startOrder(o order) (pid int, err error) {
-	attr := &syscall.ProcAttr{
-		Dir:   "/",
-		Env:   toStrings(o.Env),
-		Files: []uintptr{0, 1, 2},
-		Sys: &syscall.SysProcAttr{
-			Setsid:    true, // no controlling terminal, a process group of its own
-			Pdeathsig: unix.SIGKILL,
-		},
-	}
-	if len(o.Stdin) > 0 {
-		input, err := inputFile(o)
-		if err != nil {
-			return 0, err
-		}
-		defer unix.Close(input)
-		attr.Files[0] = uintptr(input)
-	}
-	if o.As != nil {
-		attr.Sys.Credential = &syscall.Credential{Uid: o.As.UID, Gid: o.As.GID, Groups: o.As.Groups}
-	}
-	if o.Sandbox != nil && o.Sandbox.NoNetwork {
-		attr.Sys.Cloneflags |= unix.CLONE_NEWNET
-	}
-	if o.Group != "" {
-		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, groupFD
-	}
-	return syscall.ForkExec(string(o.Path), toStrings(o.Argv), attr)
-}
-
-// inputFile is a file without a name that has the order's input: nobody has to
-// stand by and write it, as into a pipe.
-func inputFile(o order) (fd int, err error) {
-	if fd, err = unix.MemfdCreate("stdin", unix.MFD_CLOEXEC); err != nil {
-		return -1, err
-	}
-	for rest := o.Stdin; len(rest) > 0 && err == nil; {
-		var n int
-		n, err = unix.Write(fd, rest)
-		rest = rest[max(0, n):]
-	}
-	if err == nil {
-		_, err = unix.Seek(fd, 0, io.SeekStart)
-	}
-	if err == nil && o.As != nil { // so that /dev/stdin can be opened too
-		err = unix.Fchown(fd, int(o.As.UID), int(o.As.GID))
-	}
-	if err != nil {
-		_ = unix.Close(fd)
-		return -1, err
-	}
-	return fd, nil
-}
-
 // letGoOfOutput puts /dev/null in place of the job's pipes: they must end when
 // the job's last process does.
 func letGoOfOutput() error {
