@@ -46,7 +46,7 @@ var arrows = []arrow{
 		"a handle is read offline, before anything is trusted: it opens nothing itself"},
 	{"wire/channel", "wire", "github.com/cloudflare/circl golang.org/x/crypto golang.org/x/time",
 		"the handshake and the records know no call, no passport and no transport but wire.Leg"},
-	{"wire/tunnel", "wire", "github.com/quic-go/quic-go golang.org/x/net golang.org/x/sys golang.org/x/time",
+	{"wire/tunnel", "wire", "github.com/quic-go/quic-go github.com/libp2p/go-yamux/v5 golang.org/x/net golang.org/x/sys golang.org/x/time",
 		"reaching a relay needs nothing of what is said through it; x/net has the type in which quic-go reads a batch of datagrams"},
 	{"wire/term", "", "github.com/peterbourgon/ff/v3 github.com/lmittmann/tint golang.org/x/sys golang.org/x/term",
 		"what three command lines share knows of none of the three"},
@@ -121,6 +121,8 @@ type holder struct {
 var holders = []holder{
 	{"github.com/quic-go/quic-go", "wire/tunnel relay", "bench/perf",
 		"one wrapping of the transport at each end of it; the yardsticks of the benchmark are bare"},
+	{"github.com/libp2p", "wire/tunnel", "",
+		"as quic-go: one wrapping of the daemon's streams over TCP"},
 	{"github.com/cloudflare/circl", "wire/channel", "",
 		"HPKE lives in one place"},
 	{"crypto/hpke", "", "",

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -201,13 +200,13 @@ func startRelay(t testing.TB, ctx context.Context, running *sync.WaitGroup, dir 
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	conn, listener, err := relay.Listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	r, err := relay.New(relay.Config{
 		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &certificate, nil },
-		Conn:        conn, Tokens: tokens, Tap: tap,
+		Conn:        conn, Listener: listener, Tokens: tokens, Tap: tap,
 	})
 	if err != nil {
 		t.Fatal(err)

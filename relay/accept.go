@@ -9,28 +9,26 @@ import (
 	"sync"
 	"time"
 
-	"github.com/quic-go/quic-go"
-
 	"openscope/wire"
 	"openscope/wire/tunnel"
 )
 
 // serve finds out who has connected, by the first message on the first stream,
 // and serves them until they go.
-func (r *Relay) serve(ctx context.Context, conn *quic.Conn) {
-	stop := context.AfterFunc(ctx, func() { _ = conn.CloseWithError(tunnel.CodeDraining, "") })
+func (r *Relay) serve(ctx context.Context, conn tunnel.Conn) {
+	stop := context.AfterFunc(ctx, func() { conn.Close(tunnel.CodeDraining) })
 	defer stop()
 	code, err := r.meet(ctx, conn)
 	if err != nil {
 		r.logger.Debug("connection ended", "error", err)
 	}
-	_ = conn.CloseWithError(code, "")
+	conn.Close(code)
 }
 
-func (r *Relay) meet(ctx context.Context, conn *quic.Conn) (quic.ApplicationErrorCode, error) {
+func (r *Relay) meet(ctx context.Context, conn tunnel.Conn) (code uint64, err error) {
 	first, cancel := context.WithTimeout(ctx, wire.FirstBytes)
 	defer cancel()
-	stream, err := conn.AcceptStream(first)
+	stream, err := conn.First(first)
 	if err != nil {
 		return tunnel.CodeRefused, err
 	}
@@ -44,35 +42,28 @@ func (r *Relay) meet(ctx context.Context, conn *quic.Conn) (quic.ApplicationErro
 	if err := stream.SetReadDeadline(time.Time{}); err != nil {
 		return tunnel.CodeRefused, err
 	}
-	state := conn.ConnectionState().TLS
-	key, err := state.ExportKeyingMaterial(wire.ExporterLabel, nil, 32)
-	if err != nil {
-		return tunnel.CodeRefused, err
-	}
-	exporter := [32]byte(key)
 	switch t {
 	case wire.TypeHello:
-		return r.serveDaemon(ctx, conn, stream, exporter, body)
+		return r.serveDaemon(ctx, conn, body)
 	case wire.TypeJoin:
-		return r.serveClient(conn, stream, exporter, body)
+		return r.serveClient(conn, stream, body)
 	}
 	return tunnel.CodeRefused, fmt.Errorf("%w: type %d first", wire.ErrMessage, t)
 }
 
 // standing is a daemon that has proved its token.
 type standing struct {
-	conn     *quic.Conn
-	control  *quic.Stream
-	exporter [32]byte
-	token    wire.TokenID
-	public   ed25519.PublicKey
-	account  *account
-	write    sync.Mutex
+	conn    tunnel.Conn
+	control tunnel.Stream
+	token   wire.TokenID
+	public  ed25519.PublicKey
+	account *account
+	write   sync.Mutex
 }
 
 // serveDaemon takes a daemon's registrations until it goes, and then forgets
 // them.
-func (r *Relay) serveDaemon(ctx context.Context, conn *quic.Conn, control *quic.Stream, exporter [32]byte, body []byte) (quic.ApplicationErrorCode, error) {
+func (r *Relay) serveDaemon(ctx context.Context, conn tunnel.Conn, body []byte) (code uint64, err error) {
 	hello, err := wire.ParseHello(body)
 	if err != nil {
 		return tunnel.CodeRefused, err
@@ -81,7 +72,7 @@ func (r *Relay) serveDaemon(ctx context.Context, conn *quic.Conn, control *quic.
 	if !known {
 		deployment.Public = nobody
 	}
-	if !hello.Verify(deployment.Public, exporter) || !known {
+	if !hello.Verify(deployment.Public, conn.Exporter()) || !known {
 		r.counters.token.Add(1)
 		return tunnel.CodeRefused, fmt.Errorf("a token that is not known, or not proved")
 	}
@@ -94,7 +85,11 @@ func (r *Relay) serveDaemon(ctx context.Context, conn *quic.Conn, control *quic.
 		return tunnel.CodeRefused, fmt.Errorf("a token with as many connections as it may have")
 	}
 	defer account.leave()
-	d := &standing{conn: conn, control: control, exporter: exporter, token: hello.Token, public: deployment.Public, account: account}
+	control, err := r.takeDaemon(ctx, conn)
+	if err != nil {
+		return tunnel.CodeRefused, err
+	}
+	d := &standing{conn: conn, control: control, token: hello.Token, public: deployment.Public, account: account}
 	r.registry.arrive(d)
 	defer r.registry.leave(d)
 	ack := wire.HelloAck{Address: r.cfg.PublicAddress, Sessions: uint16(min(account.sessions(), math.MaxUint16)), Legs: wire.LegsPerSession}
@@ -104,11 +99,17 @@ func (r *Relay) serveDaemon(ctx context.Context, conn *quic.Conn, control *quic.
 	return r.readControl(d)
 }
 
+func (r *Relay) takeDaemon(ctx context.Context, conn tunnel.Conn) (tunnel.Stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, wire.FirstBytes)
+	defer cancel()
+	return conn.TakeDaemon(ctx)
+}
+
 // nobody is the key that proofs of strangers are verified against, so that not
 // being known costs what being wrong does.
 var nobody = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize)).Public().(ed25519.PublicKey)
 
-func (r *Relay) readControl(d *standing) (quic.ApplicationErrorCode, error) {
+func (r *Relay) readControl(d *standing) (code uint64, err error) {
 	for {
 		// A daemon beats; one that has not for so long is gone.
 		if err := d.control.SetReadDeadline(time.Now().Add(wire.RelayIdle)); err != nil {
@@ -160,7 +161,7 @@ func (r *Relay) control(d *standing, t wire.MessageType, body []byte) error {
 const maxLifetime = 35 * time.Minute
 
 func (r *Relay) register(d *standing, m wire.Register) wire.RegisterStatus {
-	if m.Lifetime <= 0 || m.Lifetime > maxLifetime || m.Verify(d.exporter) != nil {
+	if m.Lifetime <= 0 || m.Lifetime > maxLifetime || m.Verify(d.conn.Exporter()) != nil {
 		return wire.RegisterRefused
 	}
 	status := r.registry.register(d, m, r.cfg.Clock().Add(m.Lifetime))
@@ -185,7 +186,7 @@ func (d *standing) answer(message []byte) error {
 
 // serveClient joins a client to its session's daemon, or refuses: draining
 // first, and everything else in one way.
-func (r *Relay) serveClient(conn *quic.Conn, stream *quic.Stream, exporter [32]byte, body []byte) (quic.ApplicationErrorCode, error) {
+func (r *Relay) serveClient(conn tunnel.Conn, stream tunnel.Stream, body []byte) (code uint64, err error) {
 	if r.registry.isDraining() {
 		r.counters.draining.Add(1)
 		return tunnel.CodeDraining, fmt.Errorf("a join while draining")
@@ -194,7 +195,7 @@ func (r *Relay) serveClient(conn *quic.Conn, stream *quic.Stream, exporter [32]b
 	if err != nil {
 		return tunnel.CodeRefused, err
 	}
-	session, ok := r.mayJoin(join, exporter)
+	session, ok := r.mayJoin(join, conn.Exporter())
 	if !ok {
 		r.counters.join.Add(1)
 		return tunnel.CodeRefused, fmt.Errorf("a join that is not known, or not proved")
@@ -203,7 +204,10 @@ func (r *Relay) serveClient(conn *quic.Conn, stream *quic.Stream, exporter [32]b
 	if err != nil {
 		return tunnel.CodeRefused, fmt.Errorf("opening a leg: %w", err)
 	}
-	l, ok := r.registry.enter(session, conn)
+	l, superseded, ok := r.registry.enter(session, conn)
+	if superseded != nil {
+		r.children.Go(func() { superseded.Close(tunnel.CodeSuperseded) }) // it may take its time
+	}
 	if !ok {
 		reset(far, tunnel.CodeDone)
 		return tunnel.CodeRefused, fmt.Errorf("the session has gone meanwhile")
@@ -214,6 +218,10 @@ func (r *Relay) serveClient(conn *quic.Conn, stream *quic.Stream, exporter [32]b
 	if _, err := far.Write(preface.Append(nil)); err != nil {
 		reset(far, tunnel.CodeDone)
 		return tunnel.CodeRefused, err
+	}
+	if err := conn.TakeClient(); err != nil {
+		reset(far, tunnel.CodeDone)
+		return tunnel.CodeDone, err
 	}
 	// A leg ends with its session, whatever its ends still say.
 	over := time.AfterFunc(session.until.Sub(r.cfg.Clock()), func() { reset(stream, tunnel.CodeDone); reset(far, tunnel.CodeDone) })
@@ -240,11 +248,8 @@ func (r *Relay) mayJoin(join wire.Join, exporter [32]byte) (*registered, bool) {
 
 // linger leaves it to the client to close behind a leg that has ended: closing
 // here would drop what it has not read yet.
-func linger(conn *quic.Conn) {
-	timer := time.NewTimer(wire.RelayIdle)
-	defer timer.Stop()
-	select {
-	case <-conn.Context().Done():
-	case <-timer.C:
-	}
+func linger(conn tunnel.Conn) {
+	late := time.AfterFunc(wire.RelayIdle, func() { conn.Close(tunnel.CodeDone) })
+	defer late.Stop()
+	<-conn.Context().Done()
 }

@@ -2,6 +2,8 @@
 // splices them, and forgets (wire/README.md §3).
 //
 //	relay.go     what a relay is made of, and its life
+//	listen.go    one port number, UDP and TCP
+//	tcp.go       what comes by TCP, up to where it is as what comes by QUIC
 //	accept.go    who is there: a daemon or a client
 //	registry.go  which sessions stand, and which legs on them
 //	splice.go    bytes from one leg to the other

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -31,6 +32,7 @@ type node struct {
 	address string
 	pin     wire.Pin
 	socket  *socket
+	by      rungs
 	running *relay.Relay
 	cancel  context.CancelFunc
 	ended   chan struct{} // closed when Run has returned
@@ -58,6 +60,20 @@ func (s *socket) WriteMsgUDP(p, control []byte, to *net.UDPAddr) (int, int, erro
 	return s.UDPConn.WriteMsgUDP(p, control, to)
 }
 
+// rungs are how the two ends of a test reach the relay. The zero value is QUIC.
+type rungs struct{ client, daemon tunnel.Rung }
+
+// onEveryRung runs the test for each way in which the ends can reach a relay.
+func onEveryRung(t *testing.T, test func(*testing.T, rungs)) {
+	t.Parallel()
+	for _, by := range []rungs{{tunnel.QUIC, tunnel.QUIC}, {tunnel.TCP, tunnel.QUIC}, {tunnel.QUIC, tunnel.TCP}, {tunnel.TCP, tunnel.TCP}} {
+		t.Run(by.client.String()+" to "+by.daemon.String(), func(t *testing.T) {
+			t.Parallel()
+			test(t, by)
+		})
+	}
+}
+
 // startNode runs a relay from a directory of its own until the test ends.
 func startNode(t *testing.T, change ...func(*relay.Config)) *node {
 	t.Helper()
@@ -76,18 +92,14 @@ func (n *node) start(change ...func(*relay.Config)) {
 	if n.tokens, err = relay.OpenTokenFile(filepath.Join(n.dir, "tokens.json")); err != nil {
 		n.t.Fatal(err)
 	}
-	address, err := net.ResolveUDPAddr("udp", n.address)
+	conn, listener, err := relay.Listen(n.address)
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	udp, err := net.ListenUDP("udp", address)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	n.pin, n.address, n.socket = pin, udp.LocalAddr().String(), &socket{UDPConn: udp}
+	n.pin, n.address, n.socket = pin, conn.LocalAddr().String(), &socket{UDPConn: conn.(*net.UDPConn)}
 	cfg := relay.Config{
 		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &certificate, nil },
-		Conn:        n.socket, Tokens: n.tokens,
+		Conn:        n.socket, Listener: listener, Tokens: n.tokens,
 	}
 	for _, f := range change {
 		f(&cfg)
@@ -143,10 +155,14 @@ func prove(token wire.Token) func([32]byte) (wire.TokenID, []byte, error) {
 	}
 }
 
+func (n *node) daemonConfig(token wire.Token) tunnel.DaemonConfig {
+	return tunnel.DaemonConfig{Relay: n.relay(), Prove: prove(token), Ways: tunnel.Ways{Rung: n.by.daemon}}
+}
+
 // daemon connects one with the token, until the test ends.
 func (n *node) daemon(token wire.Token) *tunnel.Daemon {
 	n.t.Helper()
-	d, err := tunnel.DialDaemon(within(n.t, patience), tunnel.DaemonConfig{Relay: n.relay(), Prove: prove(token)})
+	d, err := tunnel.DialDaemon(within(n.t, patience), n.daemonConfig(token))
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -227,7 +243,9 @@ func (n *node) client(s session) wire.Leg {
 
 func (n *node) clientSigning(rid wire.RendezvousID, sign func([32]byte) []byte) wire.Leg {
 	n.t.Helper()
-	l, err := tunnel.Join(within(n.t, patience), tunnel.ClientConfig{Relays: []wire.Relay{n.relay()}, RID: rid, Sign: sign})
+	l, err := tunnel.Join(within(n.t, patience), tunnel.ClientConfig{
+		Relays: []wire.Relay{n.relay()}, RID: rid, Sign: sign, Ways: tunnel.Ways{Rung: n.by.client},
+	})
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -267,7 +285,13 @@ func (n *node) pair(s session, d *tunnel.Daemon) (client, daemon wire.Leg, prefa
 // standing is a node with one daemon and one session on it.
 func standing(t *testing.T, change ...func(*relay.Config)) (*node, *tunnel.Daemon, session) {
 	t.Helper()
+	return standingBy(t, rungs{}, change...)
+}
+
+func standingBy(t *testing.T, by rungs, change ...func(*relay.Config)) (*node, *tunnel.Daemon, session) {
+	t.Helper()
 	n := startNode(t, change...)
+	n.by = by
 	d := n.daemon(n.token("first"))
 	return n, d, newSession(t).standOn(t, d)
 }
@@ -296,6 +320,19 @@ func refused(t *testing.T, l wire.Leg, want error) {
 	t.Helper()
 	if n, err := l.Read(make([]byte, 1)); !errors.Is(err, want) || n != 0 {
 		t.Errorf("the leg answered %d bytes, %v; not: %v", n, err, want)
+	}
+}
+
+// cutFor fails unless a leg that stood ends now, and badly. Over TCP there is no
+// way to say why: that it was cut has to do.
+func cutFor(t *testing.T, l wire.Leg, by rungs, want error) {
+	t.Helper()
+	if by.client == tunnel.QUIC {
+		refused(t, l, want)
+		return
+	}
+	if n, err := l.Read(make([]byte, 1)); n != 0 || err == nil || errors.Is(err, io.EOF) || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the leg answered %d bytes, %v", n, err)
 	}
 }
 

@@ -60,9 +60,10 @@ func TestRunReturnsWhenItCannotServe(t *testing.T) {
 	}
 }
 
-func TestRunEndsWhoeverIsConnected(t *testing.T) {
-	t.Parallel()
-	n, d, s := standing(t)
+func TestRunEndsWhoeverIsConnected(t *testing.T) { onEveryRung(t, testRunEndsWhoeverIsConnected) }
+
+func testRunEndsWhoeverIsConnected(t *testing.T, by rungs) {
+	n, d, s := standingBy(t, by)
 	client, daemon, _ := n.pair(s, d)
 	bothWays(t, client, daemon)
 	one, other, _ := n.pair(s, d) // a leg that ended, and is not closed
@@ -80,15 +81,19 @@ func TestRunEndsWhoeverIsConnected(t *testing.T) {
 	if !errors.Is(d.Err(), wire.ErrDraining) {
 		t.Errorf("the daemon is told %v", d.Err())
 	}
-	refused(t, client, wire.ErrDraining)
+	cutFor(t, client, by, wire.ErrDraining)
 	ended(t, silent, time.Second)
 }
 
 // A relay that was killed says nothing: its successor, with the same
 // certificate, answers the daemon's next heartbeat.
 func TestAfterARestartTheDaemonNoticesAndComesBack(t *testing.T) {
-	t.Parallel()
+	onEveryRung(t, testAfterARestartTheDaemonNoticesAndComesBack)
+}
+
+func testAfterARestartTheDaemonNoticesAndComesBack(t *testing.T, by rungs) {
 	n := startNode(t)
+	n.by = by
 	token := n.token("first")
 	d := n.daemon(token)
 	s := newSession(t).standOn(t, d)
@@ -112,8 +117,11 @@ func TestAfterARestartTheDaemonNoticesAndComesBack(t *testing.T) {
 
 // The daemon may be back before the relay has noticed that it went.
 func TestASessionMovesToItsDaemonsNewConnection(t *testing.T) {
-	t.Parallel()
-	n, old, s := standing(t)
+	onEveryRung(t, testASessionMovesToItsDaemonsNewConnection)
+}
+
+func testASessionMovesToItsDaemonsNewConnection(t *testing.T, by rungs) {
+	n, old, s := standingBy(t, by)
 	fresh := n.daemon(n.token("fresh"))
 	s.standOn(t, fresh)
 	client, daemon, _ := n.pair(s, fresh)

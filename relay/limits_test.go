@@ -115,9 +115,11 @@ func (n *node) limitedToken(name string, l relay.TokenLimits, expires *time.Time
 	return token
 }
 
-func TestATokenHasItsShare(t *testing.T) {
-	t.Parallel()
+func TestATokenHasItsShare(t *testing.T) { onEveryRung(t, testATokenHasItsShare) }
+
+func testATokenHasItsShare(t *testing.T, by rungs) {
 	n := startNode(t)
+	n.by = by
 	token := n.limitedToken("small", relay.TokenLimits{Sessions: 2, Connections: 1, Bytes: 100 << 10}, nil)
 	d := n.daemon(token)
 	s := newSession(t).standOn(t, d)
@@ -125,7 +127,7 @@ func TestATokenHasItsShare(t *testing.T) {
 	if err := d.Register(within(t, patience), newSession(t).registration(d.Exporter())); err == nil {
 		t.Error("a third session stands")
 	}
-	if _, err := tunnel.DialDaemon(within(t, patience), tunnel.DaemonConfig{Relay: n.relay(), Prove: prove(token)}); !errors.Is(err, tunnel.ErrTokenRefused) {
+	if _, err := tunnel.DialDaemon(within(t, patience), n.daemonConfig(token)); !errors.Is(err, tunnel.ErrTokenRefused) {
 		t.Errorf("a second connection: %v", err)
 	}
 	client, daemon, _ := n.pair(s, d)
@@ -141,9 +143,11 @@ func TestATokenHasItsShare(t *testing.T) {
 	bothWays(t, client, daemon)
 }
 
-func TestATokensRateHolds(t *testing.T) {
-	t.Parallel()
+func TestATokensRateHolds(t *testing.T) { onEveryRung(t, testATokensRateHolds) }
+
+func testATokensRateHolds(t *testing.T, by rungs) {
 	n := startNode(t)
+	n.by = by
 	d := n.daemon(n.limitedToken("slow", relay.TokenLimits{Rate: 256 << 10}, nil))
 	client, daemon, _ := n.pair(newSession(t).standOn(t, d), d)
 	began := time.Now()
@@ -157,8 +161,12 @@ func TestATokensRateHolds(t *testing.T) {
 }
 
 func TestARevokedTokenIsGoneWithinASecond(t *testing.T) {
-	t.Parallel()
+	onEveryRung(t, testARevokedTokenIsGoneWithinASecond)
+}
+
+func testARevokedTokenIsGoneWithinASecond(t *testing.T, by rungs) {
 	n := startNode(t)
+	n.by = by
 	d := n.daemon(n.token("first"))
 	neighbour := n.daemon(n.token("second"))
 	client, _, _ := n.pair(newSession(t).standOn(t, d), d)
@@ -188,9 +196,11 @@ func TestATokenExpires(t *testing.T) {
 }
 
 // The clock stands still for the daemon: what ends the leg is the relay's timer.
-func TestALegEndsWithItsSession(t *testing.T) {
-	t.Parallel()
+func TestALegEndsWithItsSession(t *testing.T) { onEveryRung(t, testALegEndsWithItsSession) }
+
+func testALegEndsWithItsSession(t *testing.T, by rungs) {
 	n := startNode(t)
+	n.by = by
 	d := n.daemon(n.token("first"))
 	s := newSession(t)
 	short := wire.SignRegister(s.register, d.Exporter(), wire.Register{
@@ -210,9 +220,10 @@ func TestALegEndsWithItsSession(t *testing.T) {
 
 // Draining: what runs goes on, what is new is told to come back, a daemon that
 // holds nobody's leg goes elsewhere at once, and Run ends with the last leg.
-func TestADrainLetsRunningLegsEnd(t *testing.T) {
-	t.Parallel()
-	n, busy, s := standing(t, func(c *relay.Config) { c.DrainTime = 30 * time.Second })
+func TestADrainLetsRunningLegsEnd(t *testing.T) { onEveryRung(t, testADrainLetsRunningLegsEnd) }
+
+func testADrainLetsRunningLegsEnd(t *testing.T, by rungs) {
+	n, busy, s := standingBy(t, by, func(c *relay.Config) { c.DrainTime = 30 * time.Second })
 	token := n.token("idle")
 	idle := n.daemon(token)
 	client, daemon, _ := n.pair(s, busy)
@@ -224,7 +235,7 @@ func TestADrainLetsRunningLegsEnd(t *testing.T) {
 	}
 	refused(t, n.client(s), wire.ErrDraining)
 	refused(t, n.client(newSession(t)), wire.ErrDraining) // before anybody looks whether it exists
-	if _, err := tunnel.DialDaemon(within(t, patience), tunnel.DaemonConfig{Relay: n.relay(), Prove: prove(token)}); !errors.Is(err, wire.ErrDraining) {
+	if _, err := tunnel.DialDaemon(within(t, patience), n.daemonConfig(token)); !errors.Is(err, wire.ErrDraining) {
 		t.Errorf("a daemon that comes is told %v", err)
 	}
 	bothWays(t, client, daemon)
@@ -239,9 +250,10 @@ func TestADrainLetsRunningLegsEnd(t *testing.T) {
 	lost(t, busy, time.Second)
 }
 
-func TestADrainEnds(t *testing.T) {
-	t.Parallel()
-	n, d, s := standing(t, func(c *relay.Config) { c.DrainTime = time.Second })
+func TestADrainEnds(t *testing.T) { onEveryRung(t, testADrainEnds) }
+
+func testADrainEnds(t *testing.T, by rungs) {
+	n, d, s := standingBy(t, by, func(c *relay.Config) { c.DrainTime = time.Second })
 	client, daemon, _ := n.pair(s, d)
 	bothWays(t, client, daemon)
 	began := time.Now()
@@ -250,5 +262,5 @@ func TestADrainEnds(t *testing.T) {
 	if took := time.Since(began); took < time.Second || took > 3*time.Second {
 		t.Errorf("it took %v", took)
 	}
-	refused(t, client, wire.ErrDraining)
+	cutFor(t, client, by, wire.ErrDraining)
 }

@@ -243,11 +243,14 @@ func (n *node) hold(s session, d *tunnel.Daemon, count int) []held {
 }
 
 func TestALegTooManyEndsTheOldestThatIsNotKept(t *testing.T) {
-	t.Parallel()
+	onEveryRung(t, testALegTooManyEndsTheOldestThatIsNotKept)
+}
+
+func testALegTooManyEndsTheOldestThatIsNotKept(t *testing.T, by rungs) {
 	for kept := range wire.KeptPerSession + 3 {
 		t.Run(fmt.Sprintf("%d kept", kept), func(t *testing.T) {
 			t.Parallel()
-			n, d, s := standing(t)
+			n, d, s := standingBy(t, by)
 			legs := n.hold(s, d, wire.LegsPerSession)
 			for _, l := range legs[:kept] {
 				if err := d.Keep(s.rid, l.number); err != nil {
@@ -261,7 +264,7 @@ func TestALegTooManyEndsTheOldestThatIsNotKept(t *testing.T) {
 			oldest := min(kept, wire.KeptPerSession)
 			for range 2 {
 				legs = append(legs, n.hold(s, d, 1)...)
-				refused(t, legs[oldest].client, wire.ErrSuperseded)
+				cutFor(t, legs[oldest].client, by, wire.ErrSuperseded)
 				if _, err := legs[oldest].daemon.Read(make([]byte, 1)); err == nil {
 					t.Error("the daemon's end of the superseded leg stands")
 				}
@@ -274,9 +277,10 @@ func TestALegTooManyEndsTheOldestThatIsNotKept(t *testing.T) {
 	}
 }
 
-func TestALegThatEndedMakesRoom(t *testing.T) {
-	t.Parallel()
-	n, d, s := standing(t)
+func TestALegThatEndedMakesRoom(t *testing.T) { onEveryRung(t, testALegThatEndedMakesRoom) }
+
+func testALegThatEndedMakesRoom(t *testing.T, by rungs) {
+	n, d, s := standingBy(t, by)
 	legs := n.hold(s, d, wire.LegsPerSession)
 	ended := legs[3]
 	for _, l := range []wire.Leg{ended.client, ended.daemon} {

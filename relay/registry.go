@@ -5,8 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/quic-go/quic-go"
-
 	"openscope/wire"
 	"openscope/wire/tunnel"
 )
@@ -34,7 +32,7 @@ type registered struct {
 // leg is one client that was joined.
 type leg struct {
 	number uint64
-	conn   *quic.Conn
+	conn   tunnel.Conn
 	kept   bool
 	ended  bool
 }
@@ -109,15 +107,16 @@ func (g *registry) isDraining() bool {
 
 // enter adds a leg. Beyond [wire.LegsPerSession] the oldest that is not kept
 // has to go: a client that has proved itself cannot be displaced by one that
-// has not.
-func (g *registry) enter(s *registered, conn *quic.Conn) (*leg, bool) {
+// has not. That leg's connection is returned: closing may wait for its peer, and
+// nobody waits for that under this lock.
+func (g *registry) enter(s *registered, conn tunnel.Conn) (l *leg, superseded tunnel.Conn, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.sessions[s.rid] != s || g.draining {
-		return nil, false
+		return nil, nil, false
 	}
 	g.nextLeg++
-	l := &leg{number: g.nextLeg, conn: conn}
+	l = &leg{number: g.nextLeg, conn: conn}
 	s.legs = append(s.legs, l)
 	g.legs++
 	if _, stands := g.daemons[s.daemon]; stands {
@@ -126,13 +125,13 @@ func (g *registry) enter(s *registered, conn *quic.Conn) (*leg, bool) {
 	if len(s.legs) > wire.LegsPerSession {
 		for _, old := range s.legs {
 			if !old.kept {
-				_ = old.conn.CloseWithError(tunnel.CodeSuperseded, "")
+				superseded = old.conn
 				s.drop(old)
 				break
 			}
 		}
 	}
-	return l, true
+	return l, superseded, true
 }
 
 // exit forgets a leg that has ended.
@@ -205,15 +204,16 @@ func (g *registry) byToken() map[wire.TokenID][]*standing {
 	return all
 }
 
-// releaseIdle sends daemons without a running leg elsewhere.
-func (g *registry) releaseIdle() {
+// idle is every daemon without a running leg.
+func (g *registry) idle() (idle []*standing) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for d, legs := range g.daemons {
 		if legs == 0 {
-			_ = d.conn.CloseWithError(tunnel.CodeDraining, "")
+			idle = append(idle, d)
 		}
 	}
+	return idle
 }
 
 func (g *registry) legsStand() bool {

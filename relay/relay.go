@@ -25,6 +25,9 @@ type Config struct {
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	// Conn is the socket; the relay closes it.
 	Conn net.PacketConn
+	// Listener, where set, takes TCP connections, on the port of Conn; the relay
+	// closes it.
+	Listener net.Listener
 	// Tokens says which deployments may stand here.
 	Tokens Tokens
 	// PublicAddress is this node's own host:port for handles; empty means the
@@ -109,6 +112,9 @@ func New(cfg Config) (*Relay, error) {
 // has ended.
 func (r *Relay) Run(ctx context.Context) error {
 	defer r.cfg.Conn.Close()
+	if r.cfg.Listener != nil {
+		defer r.cfg.Listener.Close()
+	}
 	keys, err := r.deriveKeys()
 	if err != nil {
 		return err
@@ -121,22 +127,20 @@ func (r *Relay) Run(ctx context.Context) error {
 		ConnContext:         r.greet,
 	}
 	defer r.transport.Close()
-	listener, err := r.transport.Listen(&tls.Config{
-		MinVersion:             tls.VersionTLS13,
-		NextProtos:             []string{wire.ALPN},
-		GetCertificate:         r.cfg.Certificate,
-		SessionTicketsDisabled: true,
-	}, tunnel.Config(peerStreams, peerStreams+tunnel.MaxDaemonStreams))
+	listener, err := r.transport.Listen(r.serverTLS(), tunnel.Config(peerStreams, peerStreams+tunnel.MaxDaemonStreams))
 	if err != nil {
 		return fmt.Errorf("listening: %w", err)
 	}
-	r.logger.Info("relay listening", "address", r.cfg.Conn.LocalAddr().String())
+	r.logger.Info("relay listening", "address", r.cfg.Conn.LocalAddr().String(), "tcp", r.cfg.Listener != nil)
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	r.children.Go(func() { r.tend(serving) })
 	close(r.ready)
-	accepted := make(chan error, 1)
+	accepted := make(chan error, 2)
 	r.children.Go(func() { accepted <- r.accept(serving, listener) })
+	if r.cfg.Listener != nil {
+		r.children.Go(func() { accepted <- r.acceptTCP(serving) })
+	}
 	select {
 	case err = <-accepted:
 		r.registry.drain()
@@ -145,11 +149,24 @@ func (r *Relay) Run(ctx context.Context) error {
 	}
 	stop()
 	_ = listener.Close() // ends the accept loop's leftovers; there is nothing to report
+	if r.cfg.Listener != nil {
+		_ = r.cfg.Listener.Close()
+	}
 	r.children.Wait()
 	if ctx.Err() != nil {
 		return nil
 	}
 	return err
+}
+
+// serverTLS is the same on every rung.
+func (r *Relay) serverTLS() *tls.Config {
+	return &tls.Config{
+		MinVersion:             tls.VersionTLS13,
+		NextProtos:             []string{wire.ALPN},
+		GetCertificate:         r.cfg.Certificate,
+		SessionTicketsDisabled: true,
+	}
 }
 
 // drain refuses what is new, lets daemons without a running leg go elsewhere at
@@ -164,7 +181,9 @@ func (r *Relay) drain() {
 	defer limit.Stop()
 	defer tick.Stop()
 	for r.registry.legsStand() {
-		r.registry.releaseIdle()
+		for _, d := range r.registry.idle() {
+			r.children.Go(func() { d.conn.Close(tunnel.CodeDraining) })
+		}
 		select {
 		case <-tick.C:
 		case <-limit.C:
@@ -187,8 +206,17 @@ func (r *Relay) accept(ctx context.Context, listener *quic.Listener) error {
 		if v, ok := conn.Context().Value(visitKey{}).(*visit); ok {
 			v.done()
 		}
-		r.children.Go(func() { r.serve(ctx, conn) })
+		r.children.Go(func() { r.serveQUIC(ctx, conn) })
 	}
+}
+
+func (r *Relay) serveQUIC(ctx context.Context, raw *quic.Conn) {
+	conn, err := tunnel.OverQUIC(raw)
+	if err != nil {
+		_ = raw.CloseWithError(tunnel.CodeRefused, "")
+		return
+	}
+	r.serve(ctx, conn)
 }
 
 // visitKey is where a connection's context has its visit.
@@ -242,7 +270,7 @@ func (r *Relay) checkTokens() {
 		for _, d := range daemons {
 			if !ok || !now.Public.Equal(d.public) {
 				r.counters.revoked.Add(1)
-				_ = d.conn.CloseWithError(tunnel.CodeRefused, "")
+				r.children.Go(func() { d.conn.Close(tunnel.CodeRefused) }) // it may take its time
 				continue
 			}
 			d.account.set(now.Limits.or(r.cfg.Limits.Token))

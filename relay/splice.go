@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/quic-go/quic-go"
-
 	"openscope/wire/tunnel"
 )
 
@@ -21,7 +19,7 @@ var pieces = sync.Pool{New: func() any { return new([pieceSize]byte) }}
 // splice forwards both ways until both directions have ended. A half-close
 // passes through, as does a reset of either direction, and back-pressure: a
 // side that does not read stops the other's writes by QUIC's own windows.
-func (r *Relay) splice(leg uint64, acc *account, near, far *quic.Stream) {
+func (r *Relay) splice(leg uint64, acc *account, near, far tunnel.Stream) {
 	var down sync.WaitGroup
 	down.Go(func() { r.forward(leg, acc, false, near, far) })
 	r.forward(leg, acc, true, far, near) // here: a goroutine less for each leg
@@ -33,34 +31,32 @@ func (r *Relay) splice(leg uint64, acc *account, near, far *quic.Stream) {
 const stallLimit = 2 * time.Minute
 
 // forward copies one direction to its end.
-func (r *Relay) forward(leg uint64, acc *account, up bool, dst, src *quic.Stream) {
+func (r *Relay) forward(leg uint64, acc *account, up bool, dst, src tunnel.Stream) {
 	// While src is idle nothing is written, so that nothing would notice that
 	// the reader of dst has gone.
 	stop := context.AfterFunc(dst.Context(), func() { src.CancelRead(tunnel.CodeDone) })
 	defer stop()
 	err := r.copy(leg, acc, up, dst, src)
 	if err == nil {
-		_ = dst.Close() // the other end may have reset it already
-		return
+		stop() // over TCP, to cancel src would end its other direction too
+		err = dst.CloseWrite()
+		if err == nil {
+			return
+		}
 	}
-	code := quic.StreamErrorCode(tunnel.CodeDone)
-	if s, ok := errors.AsType[*quic.StreamError](err); ok && s.Remote {
-		code = s.ErrorCode
-	}
+	code, _ := tunnel.ResetCode(err)
 	src.CancelRead(code)
 	dst.CancelWrite(code)
 }
 
-// copy forwards until src ends. A direction that is idle waits in Peek, and
-// holds no buffer.
-func (r *Relay) copy(leg uint64, acc *account, up bool, dst, src *quic.Stream) error {
+// copy forwards until src ends. A direction that is idle holds no buffer.
+func (r *Relay) copy(leg uint64, acc *account, up bool, dst, src tunnel.Stream) error {
 	count := &r.counters.down
 	if up {
 		count = &r.counters.up
 	}
-	var first [1]byte
 	for {
-		if _, err := src.Peek(first[:]); err != nil {
+		if err := src.Wait(); err != nil {
 			if errors.Is(err, io.EOF) {
 				return nil
 			}
@@ -81,7 +77,7 @@ func (r *Relay) copy(leg uint64, acc *account, up bool, dst, src *quic.Stream) e
 }
 
 // forwardPiece forwards what there is, and says how much it was.
-func (r *Relay) forwardPiece(acc *account, dst, src *quic.Stream) (int, error) {
+func (r *Relay) forwardPiece(acc *account, dst, src tunnel.Stream) (int, error) {
 	piece := pieces.Get().(*[pieceSize]byte)
 	defer pieces.Put(piece)
 	n, end := src.Read(piece[:])
@@ -106,7 +102,7 @@ func (r *Relay) forwardPiece(acc *account, dst, src *quic.Stream) (int, error) {
 }
 
 // reset ends both directions of a stream and gives its credit back.
-func reset(s *quic.Stream, code quic.StreamErrorCode) {
+func reset(s tunnel.Stream, code uint64) {
 	s.CancelRead(code)
 	s.CancelWrite(code)
 }

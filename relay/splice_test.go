@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,8 +15,11 @@ import (
 )
 
 func TestLegsArePairedAndBytesPassBothWays(t *testing.T) {
-	t.Parallel()
-	n, d, s := standing(t)
+	onEveryRung(t, testLegsArePairedAndBytesPassBothWays)
+}
+
+func testLegsArePairedAndBytesPassBothWays(t *testing.T, by rungs) {
+	n, d, s := standingBy(t, by)
 	other := newSession(t).standOn(t, d)
 
 	client, daemon, preface := n.pair(s, d)
@@ -32,8 +36,11 @@ func TestLegsArePairedAndBytesPassBothWays(t *testing.T) {
 }
 
 func TestWhatFollowsTheJoinAtOnceArrives(t *testing.T) {
-	t.Parallel()
-	n, d, s := standing(t)
+	onEveryRung(t, testWhatFollowsTheJoinAtOnceArrives)
+}
+
+func testWhatFollowsTheJoinAtOnceArrives(t *testing.T, by rungs) {
+	n, d, s := standingBy(t, by)
 	client := n.client(s)
 	if _, err := client.Write([]byte("msg1")); err != nil { // no answer to join was read
 		t.Fatal(err)
@@ -46,8 +53,11 @@ func TestWhatFollowsTheJoinAtOnceArrives(t *testing.T) {
 }
 
 func TestManyBytesArriveAsTheyWereSent(t *testing.T) {
-	t.Parallel()
-	n, d, s := standing(t)
+	onEveryRung(t, testManyBytesArriveAsTheyWereSent)
+}
+
+func testManyBytesArriveAsTheyWereSent(t *testing.T, by rungs) {
+	n, d, s := standingBy(t, by)
 	client, daemon, _ := n.pair(s, d)
 	sent := pattern(3 << 20)
 	var writing sync.WaitGroup
@@ -67,12 +77,13 @@ func TestManyBytesArriveAsTheyWereSent(t *testing.T) {
 	}
 }
 
-func TestHalfClosePasses(t *testing.T) {
-	t.Parallel()
+func TestHalfClosePasses(t *testing.T) { onEveryRung(t, testHalfClosePasses) }
+
+func testHalfClosePasses(t *testing.T, by rungs) {
 	for name, clientFirst := range map[string]bool{"client first": true, "daemon first": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			n, d, s := standing(t)
+			n, d, s := standingBy(t, by)
 			first, second, _ := n.pair(s, d)
 			if !clientFirst {
 				first, second = second, first
@@ -99,9 +110,12 @@ func TestHalfClosePasses(t *testing.T) {
 
 // A relay that closes behind the last byte must not overtake it.
 func TestNothingIsLostToAClientThatReadsAfterTheEnd(t *testing.T) {
-	t.Parallel()
+	onEveryRung(t, testNothingIsLostToAClientThatReadsAfterTheEnd)
+}
+
+func testNothingIsLostToAClientThatReadsAfterTheEnd(t *testing.T, by rungs) {
 	tap := newCounts()
-	n, d, s := standing(t, func(c *relay.Config) { c.Tap = tap })
+	n, d, s := standingBy(t, by, func(c *relay.Config) { c.Tap = tap })
 	client, daemon, preface := n.pair(s, d)
 	if err := client.CloseWrite(); err != nil {
 		t.Fatal(err)
@@ -135,13 +149,14 @@ func TestNothingIsLostToAClientThatReadsAfterTheEnd(t *testing.T) {
 	}
 }
 
-func TestResetPasses(t *testing.T) {
-	t.Parallel()
+func TestResetPasses(t *testing.T) { onEveryRung(t, testResetPasses) }
+
+func testResetPasses(t *testing.T, by rungs) {
 	for name, byClient := range map[string]bool{"the client's": true, "the daemon's": false} {
 		for state, speak := range map[string]bool{"idle": false, "after bytes": true} {
 			t.Run(name+" "+state, func(t *testing.T) {
 				t.Parallel()
-				n, d, s := standing(t)
+				n, d, s := standingBy(t, by)
 				one, other, _ := n.pair(s, d)
 				if speak {
 					bothWays(t, one, other)
@@ -165,36 +180,41 @@ func TestResetPasses(t *testing.T) {
 	}
 }
 
-// stall writes until nothing more is taken, and says how much was.
-func stall(t *testing.T, l wire.Leg, most int) int {
+// stall begins to write so many bytes, and says how many had been taken when no
+// more were. What is left is written once somebody reads, or the leg has ended.
+func stall(t *testing.T, l wire.Leg, total int) int {
 	t.Helper()
-	accepted, piece := 0, pattern(16<<10)
-	for accepted < most {
-		if err := l.SetWriteDeadline(time.Now().Add(300 * time.Millisecond)); err != nil {
-			t.Fatal(err)
+	var taken atomic.Int64
+	go func() {
+		piece := pattern(16 << 10)
+		for taken.Load() < int64(total) {
+			n, err := l.Write(piece)
+			taken.Add(int64(n))
+			if err != nil {
+				return
+			}
 		}
-		k, err := l.Write(piece)
-		accepted += k
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			break
+	}()
+	before, tick := int64(-1), time.NewTicker(300*time.Millisecond)
+	defer tick.Stop()
+	for range tick.C {
+		now := taken.Load()
+		if now == before || now >= int64(total) {
+			return int(now)
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		before = now
 	}
-	if err := l.SetWriteDeadline(time.Now().Add(patience)); err != nil {
-		t.Fatal(err)
-	}
-	return accepted
+	return 0
 }
 
-func TestWhoDoesNotReadStopsTheWriter(t *testing.T) {
-	t.Parallel()
+func TestWhoDoesNotReadStopsTheWriter(t *testing.T) { onEveryRung(t, testWhoDoesNotReadStopsTheWriter) }
+
+func testWhoDoesNotReadStopsTheWriter(t *testing.T, by rungs) {
 	const most = 2 << 20
 	for name, up := range map[string]bool{"a daemon": true, "a client": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			n, d, s := standing(t)
+			n, d, s := standingBy(t, by)
 			writer, reader, _ := n.pair(s, d)
 			if !up {
 				writer, reader = reader, writer
@@ -203,8 +223,8 @@ func TestWhoDoesNotReadStopsTheWriter(t *testing.T) {
 			if taken > most {
 				t.Fatalf("%d bytes were taken from the writer, and nobody reads", taken)
 			}
-			if _, err := io.CopyN(io.Discard, reader, int64(taken)); err != nil {
-				t.Fatalf("of %d bytes taken: %v", taken, err)
+			if _, err := io.CopyN(io.Discard, reader, 4*most); err != nil {
+				t.Fatalf("after %d bytes taken: %v", taken, err)
 			}
 			passes(t, writer, reader, "it goes on")
 		})
@@ -213,13 +233,14 @@ func TestWhoDoesNotReadStopsTheWriter(t *testing.T) {
 
 // As many legs as this, each with a window grown to its largest, would fill
 // any window that is not the sum of theirs.
-func TestStalledLegsStopNoOther(t *testing.T) {
-	t.Parallel()
+func TestStalledLegsStopNoOther(t *testing.T) { onEveryRung(t, testStalledLegsStopNoOther) }
+
+func testStalledLegsStopNoOther(t *testing.T, by rungs) {
 	const stalled = 10
 	for name, up := range map[string]bool{"a daemon that does not read": true, "clients that do not read": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			n, d, first := standing(t)
+			n, d, first := standingBy(t, by)
 			sessions := []session{first, newSession(t).standOn(t, d)}
 			var stalling sync.WaitGroup
 			for i := range stalled {
@@ -245,10 +266,11 @@ func TestStalledLegsStopNoOther(t *testing.T) {
 	}
 }
 
-func TestTheTapSeesSizesOnly(t *testing.T) {
-	t.Parallel()
+func TestTheTapSeesSizesOnly(t *testing.T) { onEveryRung(t, testTheTapSeesSizesOnly) }
+
+func testTheTapSeesSizesOnly(t *testing.T, by rungs) {
 	tap := newCounts()
-	n, d, s := standing(t, func(c *relay.Config) { c.Tap = tap })
+	n, d, s := standingBy(t, by, func(c *relay.Config) { c.Tap = tap })
 	client, daemon, preface := n.pair(s, d)
 	passes(t, client, daemon, "seven b")
 	passes(t, daemon, client, string(pattern(70_000)))

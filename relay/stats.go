@@ -7,7 +7,8 @@ import "sync/atomic"
 type Stats struct {
 	Connections, Handshaking, Addresses   int // now
 	Daemons, Sessions, Legs               int // now
-	Accepted, Registered, Joined          uint64
+	Accepted, AcceptedTCP                 uint64
+	Registered, Joined                    uint64
 	BytesUp, BytesDown                    uint64
 	RefusedCrowd, RefusedToken            uint64 // before the handshake; at hello
 	RefusedJoin, RefusedDraining, Retried uint64
@@ -17,7 +18,7 @@ type Stats struct {
 
 // counters is the part that only grows.
 type counters struct {
-	accepted, registered, joined                                     atomic.Uint64
+	accepted, acceptedTCP, registered, joined                        atomic.Uint64
 	up, down                                                         atomic.Uint64
 	crowd, token, join, draining, retried, session, revoked, stalled atomic.Uint64
 }
@@ -25,7 +26,7 @@ type counters struct {
 // Stats may be asked at any time.
 func (r *Relay) Stats() Stats {
 	s := Stats{
-		Accepted: r.counters.accepted.Load(), Registered: r.counters.registered.Load(), Joined: r.counters.joined.Load(),
+		Accepted: r.counters.accepted.Load(), AcceptedTCP: r.counters.acceptedTCP.Load(), Registered: r.counters.registered.Load(), Joined: r.counters.joined.Load(),
 		BytesUp: r.counters.up.Load(), BytesDown: r.counters.down.Load(),
 		RefusedCrowd: r.counters.crowd.Load(), RefusedToken: r.counters.token.Load(), RefusedJoin: r.counters.join.Load(),
 		RefusedDraining: r.counters.draining.Load(), Retried: r.counters.retried.Load(),

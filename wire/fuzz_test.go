@@ -44,6 +44,8 @@ func relayMessages() []relayMessage {
 			Kept{RID: RendezvousID{1}, Leg: 1 << 40}.Append(nil)},
 		{"join", TypeJoin, func(b []byte) ([]byte, error) { return appended(ParseJoin(b)) },
 			Join{RID: RendezvousID{1}, Signature: signature}.Append(nil)},
+		{"answer", TypeAnswer, func(b []byte) ([]byte, error) { return appended(ParseAnswer(b)) },
+			Answer{Status: StatusDraining}.Append(nil)},
 		{"preface", TypePreface, func(b []byte) ([]byte, error) { return appended(ParsePreface(b)) },
 			Preface{RID: RendezvousID{1}, Leg: 7, From: "192.0.2.1:5000"}.Append(nil)},
 	}

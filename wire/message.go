@@ -21,6 +21,7 @@ const (
 	TypeHeartbeat   MessageType = 7
 	TypeJoin        MessageType = 8
 	TypePreface     MessageType = 9
+	TypeAnswer      MessageType = 10
 )
 
 // ErrMessage is wrapped by every refusal of a message to or from a relay.

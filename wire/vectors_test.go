@@ -60,6 +60,10 @@ func TestRelayMessagesAreThoseOfTheVectors(t *testing.T) {
 		"join":                  Join{RID: rid, Signature: signature},
 		"preface":               Preface{RID: rid, Leg: 7, From: "192.0.2.1:50000"},
 		"preface, no address":   Preface{RID: rid, Leg: 8},
+		"answer":                Answer{Status: StatusTaken},
+		"answer, refused":       Answer{Status: StatusRefused},
+		"answer, draining":      Answer{Status: StatusDraining},
+		"answer, superseded":    Answer{Status: StatusSuperseded},
 	}
 	for _, name := range slices.Sorted(maps.Keys(good)) {
 		message := good[name].Append(nil)
@@ -75,7 +79,7 @@ func TestRelayMessagesAreThoseOfTheVectors(t *testing.T) {
 	set := func(at int, value byte) func([]byte) []byte {
 		return func(b []byte) []byte { b[at] = value; return b }
 	}
-	for _, name := range []string{"hello", "hello ack", "register", "register ack", "unregister", "kept", "join", "preface"} {
+	for _, name := range []string{"hello", "hello ack", "register", "register ack", "unregister", "kept", "join", "preface", "answer"} {
 		bad(name+", a byte short", change(name, func(b []byte) []byte { return b[:len(b)-1] }))
 		bad(name+", a byte too many", change(name, func(b []byte) []byte { return append(b, 0) }))
 		bad(name+", empty", change(name, func([]byte) []byte { return nil }))
@@ -90,7 +94,8 @@ func TestRelayMessagesAreThoseOfTheVectors(t *testing.T) {
 	bad("preface, an address with an escape", Preface{RID: rid, From: "\x1b[2J"}.Append(nil))
 	bad("preface, an address beyond ASCII", Preface{RID: rid, From: "é"}.Append(nil))
 	bad("type 0", AppendMessage(nil, 0, count(16)))
-	bad("type 10", AppendMessage(nil, 10, count(16)))
+	bad("answer, status 4", change("answer", set(0, 4)))
+	bad("type 11", AppendMessage(nil, 11, count(16)))
 	bad("257 bytes", AppendMessage(nil, TypeHeartbeat, make([]byte, 254)))
 	vectors.Check(t, "..", "relay-message", file.File, judgeMessage, vectors.Classes{"malformed": ErrMessage.Error()})
 }

@@ -85,6 +85,7 @@ func classify(text string) string {
 	var found []string
 	for _, known := range []struct{ spdx, words string }{
 		{"Apache-2.0", "Apache License Version 2.0"},
+		{"MPL-2.0", "Mozilla Public License, version 2.0"},
 		{"MIT", "Permission is hereby granted, free of charge, to any person obtaining a copy"},
 		{"BSD-3-Clause", "may be used to endorse or promote products derived from this software"},
 		{"BSD-2-Clause", "Redistribution and use in source and binary forms"},

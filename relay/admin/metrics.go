@@ -39,6 +39,7 @@ var metrics = []metric{
 	define(gauge, "sessions", "Sessions that are registered.", func(s relay.Stats) float64 { return float64(s.Sessions) }),
 	define(gauge, "legs", "Legs that are spliced.", func(s relay.Stats) float64 { return float64(s.Legs) }),
 	define(counter, "accepted_total", "Handshakes that succeeded.", func(s relay.Stats) float64 { return float64(s.Accepted) }),
+	define(counter, "accepted_tcp_total", "Of them, those over TCP.", func(s relay.Stats) float64 { return float64(s.AcceptedTCP) }),
 	define(counter, "registered_total", "Sessions registered.", func(s relay.Stats) float64 { return float64(s.Registered) }),
 	define(counter, "joined_total", "Legs joined.", func(s relay.Stats) float64 { return float64(s.Joined) }),
 	define(counter, "retries_total", "Newcomers asked to prove their address.", func(s relay.Stats) float64 { return float64(s.Retried) }),

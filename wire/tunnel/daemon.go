@@ -6,12 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/quic-go/quic-go"
 
 	"openscope/wire"
 )
@@ -22,17 +19,16 @@ type DaemonConfig struct {
 	// Roots authenticate a relay without a pin; nil means the system's.
 	Roots *x509.CertPool
 	// Prove signs hello for a connection with this exporter.
-	Prove func(exporter [32]byte) (wire.TokenID, []byte, error)
-	// Listen opens the socket; nil means udp on any port.
-	Listen func() (net.PacketConn, error)
+	Prove  func(exporter [32]byte) (wire.TokenID, []byte, error)
+	Ways   Ways
 	Logger *slog.Logger
 }
 
 // Daemon is a daemon's one connection to one relay: a control stream, and a
 // stream for every leg.
 type Daemon struct {
-	conn    *connection
-	control *quic.Stream
+	conn    link
+	control Stream
 	ack     wire.HelloAck
 	done    chan struct{} // closed when the control stream is lost
 	running sync.WaitGroup
@@ -52,7 +48,7 @@ var ErrTokenRefused = errors.New("the relay does not take the token")
 // DialDaemon connects, says hello and awaits the answer. The connection's own
 // goroutines, for the control stream and the heartbeat, end with Close.
 func DialDaemon(ctx context.Context, cfg DaemonConfig) (*Daemon, error) {
-	conn, err := dial(ctx, cfg.Relay, cfg.Roots, cfg.Listen, MaxDaemonStreams)
+	conn, err := dial(ctx, &cfg.Ways, cfg.Relay, cfg.Roots, MaxDaemonStreams)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +58,7 @@ func DialDaemon(ctx context.Context, cfg DaemonConfig) (*Daemon, error) {
 		waiting:  make(map[wire.RendezvousID][]chan wire.RegisterStatus),
 	}
 	if err := d.hello(ctx, cfg); err != nil {
-		conn.close(CodeDone)
+		conn.close()
 		return nil, fmt.Errorf("saying hello to %s: %w", cfg.Relay.Address, err)
 	}
 	d.running.Go(d.readControl)
@@ -71,25 +67,19 @@ func DialDaemon(ctx context.Context, cfg DaemonConfig) (*Daemon, error) {
 }
 
 func (d *Daemon) hello(ctx context.Context, cfg DaemonConfig) error {
-	token, signature, err := cfg.Prove(d.conn.exporter)
+	token, signature, err := cfg.Prove(d.conn.exporterKey())
 	if err != nil {
 		return err
 	}
-	if d.control, err = d.conn.OpenStreamSync(ctx); err != nil {
-		return err
-	}
-	if _, err := d.control.Write(wire.Hello{Token: token, Signature: signature}.Append(nil)); err != nil {
-		return err
+	if d.control, err = d.conn.stand(ctx, wire.Hello{Token: token, Signature: signature}.Append(nil)); err != nil {
+		return helloError(err)
 	}
 	if err := d.control.SetReadDeadline(time.Now().Add(wire.FirstBytes)); err != nil {
 		return err
 	}
 	t, body, err := wire.ReadMessage(d.control)
 	if err != nil {
-		if refused := legError(err); errors.Is(refused, wire.ErrRefused) {
-			return ErrTokenRefused
-		}
-		return legError(err)
+		return helloError(err)
 	}
 	if t != wire.TypeHelloAck {
 		return fmt.Errorf("%w: type %d in answer to hello", wire.ErrMessage, t)
@@ -100,8 +90,19 @@ func (d *Daemon) hello(ctx context.Context, cfg DaemonConfig) error {
 	return d.control.SetReadDeadline(time.Time{})
 }
 
+func helloError(err error) error {
+	err = legError(err)
+	if errors.Is(err, wire.ErrRefused) {
+		return ErrTokenRefused
+	}
+	return err
+}
+
 // Exporter names the connection in proofs.
-func (d *Daemon) Exporter() [32]byte { return d.conn.exporter }
+func (d *Daemon) Exporter() [32]byte { return d.conn.exporterKey() }
+
+// Rung is the way by which the relay was reached.
+func (d *Daemon) Rung() Rung { return d.conn.rung() }
 
 // Address is the node's own public address, or empty.
 func (d *Daemon) Address() string { return d.ack.Address }
@@ -118,7 +119,7 @@ func (d *Daemon) Err() error {
 
 // Close ends the connection and waits for its goroutines.
 func (d *Daemon) Close() error {
-	d.conn.close(CodeDone)
+	d.conn.close()
 	d.running.Wait()
 	return nil
 }
@@ -221,7 +222,7 @@ func (d *Daemon) send(message []byte) error {
 // loop must only spawn.
 func (d *Daemon) Accept(ctx context.Context) (wire.Preface, wire.Leg, error) {
 	for {
-		stream, err := d.conn.AcceptStream(ctx)
+		stream, err := d.conn.accept(ctx)
 		if err != nil {
 			return wire.Preface{}, nil, fmt.Errorf("accepting a leg: %w", err)
 		}
@@ -280,7 +281,7 @@ func (d *Daemon) lost(err error) {
 	d.err = err
 	d.mu.Unlock()
 	close(d.done)
-	_ = d.conn.CloseWithError(CodeDone, "") // Accept returns, and the legs end
+	d.conn.lost() // Accept returns, and the legs end
 }
 
 // heartbeat sends packets large enough to draw a stateless reset from a relay

@@ -53,57 +53,74 @@ func Config(incoming, streams int64) *quic.Config {
 	}
 }
 
-// connection is a QUIC connection to a relay with the socket under it.
-type connection struct {
-	*quic.Conn
-	transport *quic.Transport
-	socket    net.PacketConn
-	exporter  [32]byte
+// Ways is how this machine gets out of its network. The zero Ways is the
+// system's, and QUIC.
+type Ways struct {
+	// Rung is the one to take.
+	Rung Rung
+	// Listen opens the socket for QUIC; nil means udp on any port.
+	Listen func() (net.PacketConn, error)
+	// Dial opens TCP connections; nil means the system's.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// dial connects to a relay and authenticates it, by its pin or its name.
-func dial(ctx context.Context, relay wire.Relay, roots *x509.CertPool, listen func() (net.PacketConn, error), incoming int64) (*connection, error) {
+func (w *Ways) listen() (net.PacketConn, error) {
+	if w.Listen != nil {
+		return w.Listen()
+	}
+	return net.ListenUDP("udp", nil)
+}
+
+// tcpBuffer bounds what the kernel takes of a connection in each direction: what
+// is urgent waits behind all of it.
+const tcpBuffer = 256 << 10
+
+func (w *Ways) dialTCP(ctx context.Context, address string) (net.Conn, error) {
+	connect := w.Dial
+	if connect == nil {
+		connect = new(net.Dialer).DialContext
+	}
+	conn, err := connect(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		if err := errors.Join(tcp.SetReadBuffer(tcpBuffer), tcp.SetWriteBuffer(tcpBuffer)); err != nil {
+			_ = conn.Close()
+			return nil, err
+		}
+	}
+	return conn, nil
+}
+
+// dial connects to a relay and authenticates it, by its pin or its name. The
+// relay may open so many streams.
+func dial(ctx context.Context, w *Ways, relay wire.Relay, roots *x509.CertPool, incoming int64) (link, error) {
+	l, err := dialRung(ctx, w, relay, tlsConfig(relay, roots), incoming)
+	if err != nil {
+		return nil, fmt.Errorf("reaching %s by %s: %w", relay.Address, w.Rung, err)
+	}
+	return l, nil
+}
+
+func dialRung(ctx context.Context, w *Ways, relay wire.Relay, cfg *tls.Config, incoming int64) (link, error) {
+	if w.Rung == TCP {
+		conn, err := w.dialTCP(ctx, relay.Address)
+		if err != nil {
+			return nil, err
+		}
+		return overTCP(ctx, conn, cfg, TCP)
+	}
 	address, err := new(net.Resolver).LookupNetIP(ctx, "ip", host(relay.Address))
 	if err != nil {
-		return nil, fmt.Errorf("reaching %s: %w", relay.Address, err)
+		return nil, err
 	}
 	port, err := net.DefaultResolver.LookupPort(ctx, "udp", port(relay.Address))
 	if err != nil {
-		return nil, fmt.Errorf("reaching %s: %w", relay.Address, err)
+		return nil, err
 	}
-	if listen == nil {
-		listen = func() (net.PacketConn, error) { return net.ListenUDP("udp", nil) }
-	}
-	socket, err := listen()
-	if err != nil {
-		return nil, fmt.Errorf("reaching %s: %w", relay.Address, err)
-	}
-	c := &connection{socket: socket, transport: &quic.Transport{Conn: Trains(socket)}}
 	remote := &net.UDPAddr{IP: address[0].AsSlice(), Zone: address[0].Zone(), Port: port}
-	if c.Conn, err = c.transport.Dial(ctx, remote, tlsConfig(relay, roots), Config(incoming, max(incoming, 0)+1)); err != nil {
-		c.release()
-		return nil, fmt.Errorf("reaching %s: %w", relay.Address, err)
-	}
-	state := c.ConnectionState().TLS
-	key, err := state.ExportKeyingMaterial(wire.ExporterLabel, nil, len(c.exporter))
-	if err != nil {
-		c.close(CodeDone)
-		return nil, fmt.Errorf("reaching %s: %w", relay.Address, err)
-	}
-	c.exporter = [32]byte(key)
-	return c, nil
-}
-
-func (c *connection) close(code quic.ApplicationErrorCode) {
-	_ = c.CloseWithError(code, "") // the peer may be gone: all the same
-	c.release()
-}
-
-// release frees the socket. Closing the transport first lets its goroutines
-// end before the descriptor is reused.
-func (c *connection) release() {
-	_ = c.transport.Close()
-	_ = c.socket.Close()
+	return dialQUIC(ctx, w, remote, cfg, incoming)
 }
 
 // tlsConfig authenticates the relay in VerifyConnection, which runs on every

@@ -19,6 +19,7 @@ type ClientConfig struct {
 	RID   wire.RendezvousID
 	// Sign is the join key's proof for a connection with this exporter.
 	Sign   func(exporter [32]byte) []byte
+	Ways   Ways
 	Logger *slog.Logger
 }
 
@@ -38,19 +39,14 @@ func Join(ctx context.Context, cfg ClientConfig) (wire.Leg, error) {
 }
 
 func join(ctx context.Context, cfg ClientConfig, relay wire.Relay) (wire.Leg, error) {
-	conn, err := dial(ctx, relay, cfg.Roots, nil, -1)
+	l, err := dial(ctx, &cfg.Ways, relay, cfg.Roots, -1)
 	if err != nil {
 		return nil, err
 	}
-	stream, err := conn.OpenStreamSync(ctx)
+	stream, err := l.join(ctx, wire.Join{RID: cfg.RID, Signature: cfg.Sign(l.exporterKey())}.Append(nil))
 	if err != nil {
-		conn.close(CodeDone)
-		return nil, fmt.Errorf("opening a leg at %s: %w", relay.Address, err)
-	}
-	message := wire.Join{RID: cfg.RID, Signature: cfg.Sign(conn.exporter)}.Append(nil)
-	if _, err := stream.Write(message); err != nil {
-		conn.close(CodeDone)
+		l.close()
 		return nil, fmt.Errorf("joining at %s: %w", relay.Address, err)
 	}
-	return &leg{Stream: stream, release: func() { conn.close(CodeDone) }}, nil
+	return &leg{Stream: stream, release: l.close}, nil
 }

@@ -1,11 +1,8 @@
 package tunnel
 
 import (
-	"errors"
 	"fmt"
 	"sync"
-
-	"github.com/quic-go/quic-go"
 
 	"openscope/wire"
 )
@@ -13,7 +10,7 @@ import (
 // leg is a stream as wire.Leg: with the relay's codes as errors, and with a
 // reset that frees both directions.
 type leg struct {
-	*quic.Stream
+	Stream
 	release func() // what goes with the leg; nil for a daemon's
 	once    sync.Once
 }
@@ -29,9 +26,6 @@ func (l *leg) Write(p []byte) (int, error) {
 	n, err := l.Stream.Write(p)
 	return n, legError(err)
 }
-
-// CloseWrite ends the sending direction only, as the stream's Close does.
-func (l *leg) CloseWrite() error { return l.Stream.Close() }
 
 // Reset gives the stream's credit back in both directions.
 func (l *leg) Reset() {
@@ -49,13 +43,7 @@ func legError(err error) error {
 	if err == nil {
 		return nil
 	}
-	var code uint64
-	if s, ok := errors.AsType[*quic.StreamError](err); ok && s.Remote {
-		code = uint64(s.ErrorCode)
-	} else if a, ok := errors.AsType[*quic.ApplicationError](err); ok && a.Remote {
-		code = uint64(a.ErrorCode)
-	}
-	switch code {
+	switch peerCode(err) {
 	case CodeRefused:
 		return fmt.Errorf("%w: %w", wire.ErrRefused, err)
 	case CodeDraining:

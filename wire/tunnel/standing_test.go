@@ -247,8 +247,8 @@ func TestARelayWithoutAPinIsKnownByItsName(t *testing.T) {
 	dial := func(host string, roots *x509.CertPool) error {
 		d, err := DialDaemon(within(t), DaemonConfig{
 			Relay: wire.Relay{Address: net.JoinHostPort(host, port)}, Roots: roots,
-			Prove:  func([32]byte) (wire.TokenID, []byte, error) { return wire.TokenID{}, make([]byte, 64), nil },
-			Listen: func() (net.PacketConn, error) { return net.ListenUDP("udp4", nil) },
+			Prove: func([32]byte) (wire.TokenID, []byte, error) { return wire.TokenID{}, make([]byte, 64), nil },
+			Ways:  Ways{Listen: func() (net.PacketConn, error) { return net.ListenUDP("udp4", nil) }},
 		})
 		if err == nil {
 			_ = d.Close()
@@ -277,7 +277,7 @@ func TestWhatCannotBeDialedIsAnError(t *testing.T) {
 		t.Errorf("a proof that fails: %v", err)
 	}
 	noSocket := errors.New("no socket")
-	if _, err := DialDaemon(within(t), DaemonConfig{Relay: relay, Listen: func() (net.PacketConn, error) { return nil, noSocket }}); !errors.Is(err, noSocket) {
+	if _, err := DialDaemon(within(t), DaemonConfig{Relay: relay, Ways: Ways{Listen: func() (net.PacketConn, error) { return nil, noSocket }}}); !errors.Is(err, noSocket) {
 		t.Errorf("a socket that fails: %v", err)
 	}
 	for _, address := range []string{"", "localhost", "localhost:", "localhost:no-such-port", "host.invalid:1"} {

@@ -28,8 +28,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const patience = 10 * time.Second
 
-// scripted is a relay that does what the test has it do with each connection.
-func scripted(t *testing.T, script func(*quic.Conn)) wire.Relay {
+// selfSigned is a relay's certificate.
+func selfSigned(t *testing.T) (tls.Certificate, wire.Pin) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -44,13 +44,20 @@ func scripted(t *testing.T, script func(*quic.Conn)) wire.Relay {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, wire.PinOf(certificate)
+}
+
+// scripted is a relay that does what the test has it do with each connection.
+func scripted(t *testing.T, script func(*quic.Conn)) wire.Relay {
+	t.Helper()
+	identity, pin := selfSigned(t)
 	socket, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	transport := &quic.Transport{Conn: socket}
 	listener, err := transport.Listen(&tls.Config{
-		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, NextProtos: []string{wire.ALPN},
+		Certificates: []tls.Certificate{identity}, NextProtos: []string{wire.ALPN},
 	}, Config(1, 1+MaxDaemonStreams))
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +79,6 @@ func scripted(t *testing.T, script func(*quic.Conn)) wire.Relay {
 		_ = socket.Close()
 		<-ended
 	})
-	pin := wire.PinOf(certificate)
 	return wire.Relay{Address: socket.LocalAddr().String(), Pin: &pin}
 }
 

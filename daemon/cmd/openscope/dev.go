@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -100,16 +99,16 @@ func (d *dev) startRelay(ctx context.Context, running *sync.WaitGroup, fail cont
 	if d.token, err = tokens.Add("dev", rand.Reader); err != nil {
 		return err
 	}
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	conn, listener, err := relay.Listen("127.0.0.1:0")
 	if err != nil {
 		return term.Errorf(term.Config, "%w", err)
 	}
 	r, err := relay.New(relay.Config{
 		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &certificate, nil },
-		Conn:        conn, Tokens: tokens, Logger: d.logger,
+		Conn:        conn, Listener: listener, Tokens: tokens, Logger: d.logger,
 	})
 	if err != nil {
-		return errors.Join(err, conn.Close())
+		return errors.Join(err, conn.Close(), listener.Close())
 	}
 	d.relay = wire.Relay{Address: conn.LocalAddr().String(), Pin: &pin}
 	running.Go(func() { fail(r.Run(ctx)) })

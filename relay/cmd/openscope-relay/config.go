@@ -33,7 +33,7 @@ const defaultDrain = 30 * time.Second
 
 func (f *serveFlags) define(fs *flag.FlagSet) {
 	fs.StringVar(&f.config, "config", "", "a `FILE` with the other flags, one `name value` on a line")
-	fs.StringVar(&f.listen, "listen", f.listen, "the UDP `ADDRESS` to listen on (OPENSCOPE_LISTEN)")
+	fs.StringVar(&f.listen, "listen", f.listen, "the `ADDRESS` to listen on, UDP and TCP (OPENSCOPE_LISTEN)")
 	fs.StringVar(&f.cert, "cert", "", "the certificate's PEM `FILE`, read again when it changes")
 	fs.StringVar(&f.key, "key", "", "the PEM `FILE` of its private key")
 	fs.BoolVar(&f.selfSigned, "self-signed", false, "make a certificate, and keep it in --state")

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"runtime"
 	"sync"
 	"syscall"
@@ -55,20 +54,20 @@ func (f *serveFlags) run(ctx context.Context, env *term.Env, _ []string) error {
 		return err
 	}
 	defer tokens.Close()
-	conn, err := net.ListenPacket("udp", f.listen)
+	conn, listener, err := relay.Listen(f.listen)
 	if err != nil {
-		return term.Errorf(term.Config, "listening on %s: %w", f.listen, err)
+		return term.Errorf(term.Config, "%w", err)
 	}
 	r, err := relay.New(relay.Config{
-		Certificate: certificate, Conn: conn, Tokens: tokens, PublicAddress: f.public,
+		Certificate: certificate, Conn: conn, Listener: listener, Tokens: tokens, PublicAddress: f.public,
 		Limits: f.limits, DrainTime: f.drain, Logger: logger,
 	})
 	if err != nil {
-		return errors.Join(term.Errorf(term.Config, "%w", err), conn.Close())
+		return errors.Join(term.Errorf(term.Config, "%w", err), conn.Close(), listener.Close())
 	}
 	operator, err := f.operator(ctx, admin.Config{Stats: r.Stats, Ready: tokens.Ready, Profile: f.pprof, Logger: logger})
 	if err != nil {
-		return errors.Join(err, conn.Close())
+		return errors.Join(err, conn.Close(), listener.Close())
 	}
 	fmt.Fprintf(env.Stdout, "listening on %s\npin %s\n", conn.LocalAddr(), wire.PinOf(shown.Leaf))
 	if f.tokens.source == "" {
