@@ -29,7 +29,9 @@ type Config struct {
 	// StateDir is where the claims of bearer sessions are kept.
 	StateDir string
 	// Roots authenticate a relay without a pin; nil means the system's.
-	Roots  *x509.CertPool
+	Roots *x509.CertPool
+	// Proxy is the way out through an HTTP proxy, where there is one.
+	Proxy  Proxy
 	Rand   io.Reader
 	Logger *slog.Logger // nil discards
 	// Join reaches the session; nil means [tunnel.Join].
@@ -42,6 +44,18 @@ type Config struct {
 	// goroutine that made the call: see [Receipts].
 	OnReceipt func(report.Receipt)
 }
+
+// Proxy says through which HTTP proxy relays are reached.
+type Proxy = tunnel.ProxySettings
+
+// ProxyFromEnvironment reads HTTPS_PROXY and NO_PROXY.
+func ProxyFromEnvironment(getenv func(string) string) Proxy {
+	return tunnel.ProxyFromEnvironment(getenv)
+}
+
+// ImpostorError says that somebody else answered for the relay: a proxy that
+// intercepts TLS, most likely.
+type ImpostorError = tunnel.ImpostorError
 
 // Refused, a client tries again for so long: the daemon may be about to
 // register anew at a relay that was restarted (wire/README.md §3).
@@ -56,6 +70,8 @@ var (
 	ErrRefused = errors.New("no relay has the session: it may be over")
 	// ErrUnreachable: no relay answered.
 	ErrUnreachable = tunnel.ErrUnreachable
+	// ErrProxySettings: the proxy of the configuration is none.
+	ErrProxySettings = tunnel.ErrProxySettings
 	// ErrWrongDaemon: whoever answered is not the daemon of the handle.
 	ErrWrongDaemon = channel.ErrWrongDaemon
 	// ErrNotForThisKey: the handle was edited, or sealed to somebody else.
@@ -91,9 +107,14 @@ func Connect(ctx context.Context, cfg Config) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
+	proxies, err := tunnel.NewProxies(cfg.Proxy)
+	if err != nil {
+		return nil, err
+	}
+	ways := tunnel.Ways{Proxies: proxies, Known: new(tunnel.Known)}
 	until := time.Now().Add(retryFor)
 	for pause := retryFirst; ; pause = min(2*pause, retryMost) {
-		s, err := cfg.attempt(ctx, keys)
+		s, err := cfg.attempt(ctx, keys, ways)
 		if !again(err) || time.Now().After(until) {
 			return s, told(err)
 		}
@@ -137,13 +158,13 @@ func (cfg *Config) keys() (*channel.Keys, error) {
 }
 
 // attempt connects once.
-func (cfg *Config) attempt(ctx context.Context, keys *channel.Keys) (*Session, error) {
+func (cfg *Config) attempt(ctx context.Context, keys *channel.Keys, ways tunnel.Ways) (*Session, error) {
 	signer, claim, err := cfg.signer()
 	if err != nil {
 		return nil, err
 	}
 	leg, err := cfg.Join(ctx, tunnel.ClientConfig{
-		Relays: cfg.Handle.Relays, Roots: cfg.Roots, RID: cfg.Handle.RID, Logger: cfg.Logger,
+		Relays: cfg.Handle.Relays, Roots: cfg.Roots, RID: cfg.Handle.RID, Logger: cfg.Logger, Ways: ways,
 		Sign: func(exporter [32]byte) []byte { return wire.SignJoin(keys.JoinKey(), exporter, cfg.Handle.RID) },
 	})
 	if err != nil {

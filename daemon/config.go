@@ -14,6 +14,7 @@ import (
 	"openscope/daemon/internal/session"
 	"openscope/daemon/internal/yamlfile"
 	"openscope/wire"
+	"openscope/wire/tunnel"
 )
 
 // Config is what a daemon is told. The zero Config refuses to start.
@@ -22,7 +23,9 @@ type Config struct {
 	Relays []wire.Relay
 	// RelayRoots authenticate a relay that has no pin; nil means the system's.
 	RelayRoots *x509.CertPool
-	Token      wire.Token
+	// Proxy is the way out through an HTTP proxy, where there is one.
+	Proxy tunnel.ProxySettings
+	Token wire.Token
 	// StateDir holds the identity key and the log; Socket is the control socket.
 	StateDir, Socket string
 	// Grants, Verbs and Recipients are the root-owned files of DESIGN.md.
@@ -48,6 +51,7 @@ type configFile struct {
 		Address string `yaml:"address"`
 		Pin     string `yaml:"pin"`
 	} `yaml:"relays"`
+	Proxy      proxyFile     `yaml:"proxy"`
 	TokenFile  string        `yaml:"token_file"`
 	StateDir   string        `yaml:"state_dir"`
 	Socket     string        `yaml:"socket"`
@@ -125,6 +129,10 @@ func (f configFile) config(dir string) (cfg Config, wrong yamlfile.Mistakes) {
 	cfg.Notify = Notify{Argv: f.Notify.Command, Events: f.Notify.Events, Timeout: f.Notify.Timeout}
 	if err := cfg.Notify.check(os.Geteuid()); err != nil {
 		refuse("%w", err)
+	}
+	var err error
+	if cfg.Proxy, err = f.Proxy.settings(within); err != nil {
+		refuse("proxy: %w", err)
 	}
 	if len(f.Relays) == 0 {
 		return cfg, wrong // local calls need no relay; share open says what is missing

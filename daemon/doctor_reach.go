@@ -19,19 +19,11 @@ import (
 // probeTime is how long an examination waits for anything on the network.
 const probeTime = 6 * time.Second
 
-// rungs are the ways to a relay, best first; a new one is a line here. Each says
-// hello with this deployment's token, as the daemon does, and leaves again.
-var rungs = []struct {
-	name, mend string
-	try        func(context.Context, tunnel.DaemonConfig) error
-}{
-	{"quic", "let UDP out of this network to the relay's address", func(ctx context.Context, cfg tunnel.DaemonConfig) error {
-		d, err := tunnel.DialDaemon(ctx, cfg)
-		if err != nil {
-			return err
-		}
-		return d.Close()
-	}},
+// mends are what makes each way to a relay work.
+var mends = map[tunnel.Rung]string{
+	tunnel.QUIC:  "let UDP out of this network to the relay's address",
+	tunnel.TCP:   "let TCP out of this network to the relay's address",
+	tunnel.Proxy: "have the proxy let CONNECT through to the relay, or correct proxy in the configuration",
 }
 
 // examineRelays tries every rung to every relay.
@@ -39,32 +31,73 @@ func examineRelays(ctx context.Context, x *examination) {
 	if len(x.cfg.Relays) == 0 {
 		x.warn(x.path, "$EDITOR "+x.path, "no relay is configured: nothing can be shared")
 	}
+	proxies, err := tunnel.NewProxies(x.cfg.Proxy)
+	if err != nil {
+		x.fail("proxy", "correct HTTPS_PROXY, or proxy in "+x.path, err)
+	}
 	for _, relay := range x.cfg.Relays {
-		for _, rung := range rungs {
-			x.examineRung(ctx, relay, rung.name, rung.mend, rung.try)
-		}
+		x.examineRelay(ctx, relay, proxies)
 	}
 }
 
-func (x *examination) examineRung(ctx context.Context, relay wire.Relay, name, fix string, try func(context.Context, tunnel.DaemonConfig) error) {
+// rungResult is what came of one way to a relay.
+type rungResult struct {
+	rung tunnel.Rung
+	took time.Duration
+	err  error
+}
+
+// examineRelay tries every way to one relay. One that works is enough: that
+// another does not is then only worth knowing.
+func (x *examination) examineRelay(ctx context.Context, relay wire.Relay, proxies *tunnel.Proxies) {
+	var all []rungResult
+	works := false
+	for _, rung := range tunnel.Rungs {
+		if rung == tunnel.Proxy && proxies.For(relay.Address) == nil {
+			continue
+		}
+		began := time.Now()
+		err := x.tryRung(ctx, relay, tunnel.Ways{Only: []tunnel.Rung{rung}, Proxies: proxies})
+		works = works || err == nil
+		all = append(all, rungResult{rung, time.Since(began), err})
+	}
+	for _, o := range all {
+		x.reportRung(relay, o, works)
+	}
+}
+
+func (x *examination) reportRung(relay wire.Relay, o rungResult, anotherWorks bool) {
+	subject, mend := relay.Address+" by "+o.rung.String(), mends[o.rung]
+	if i, ok := errors.AsType[*tunnel.ImpostorError](o.err); ok {
+		mend = "if a proxy intercepts TLS here, have it exempt " + i.Host() + "; or correct the relay's pin"
+	}
+	switch {
+	case errors.Is(o.err, tunnel.ErrTokenRefused):
+		x.fail(subject, "at the relay: openscope-relay token new NAME", o.err)
+	case o.err != nil && anotherWorks:
+		x.warn(subject, mend, "%v", o.err)
+	case o.err != nil:
+		x.fail(subject, mend, o.err)
+	default:
+		x.ok(subject, "answers and takes the token, in %d ms", o.took.Milliseconds())
+	}
+}
+
+// tryRung says hello with this deployment's token, as the daemon does, and
+// leaves again.
+func (x *examination) tryRung(ctx context.Context, relay wire.Relay, ways tunnel.Ways) error {
 	ctx, cancel := x.dialTime(ctx)
 	defer cancel()
-	subject := relay.Address + " by " + name
-	began := time.Now()
-	err := try(ctx, tunnel.DaemonConfig{
-		Relay: relay, Roots: x.cfg.RelayRoots,
+	d, err := tunnel.DialDaemon(ctx, tunnel.DaemonConfig{
+		Relay: relay, Roots: x.cfg.RelayRoots, Ways: ways,
 		Prove: func(exporter [32]byte) (wire.TokenID, []byte, error) {
 			return x.cfg.Token.ID(), x.cfg.Token.SignHello(exporter), nil
 		},
 	})
-	switch {
-	case errors.Is(err, tunnel.ErrTokenRefused):
-		x.fail(subject, "at the relay: openscope-relay token new NAME", err)
-	case err != nil:
-		x.fail(subject, fix, err)
-	default:
-		x.ok(subject, "answers and takes the token, in %d ms", time.Since(began).Milliseconds())
+	if err != nil {
+		return err
 	}
+	return d.Close()
 }
 
 // examineDaemon asks the daemon that runs, if one does.

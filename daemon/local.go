@@ -22,7 +22,7 @@ func (c *core) Status(ctx context.Context) (control.Status, error) {
 		status.Lockdown = l.refusal().Error()
 	}
 	for _, r := range c.network.Relays() {
-		status.Relays = append(status.Relays, control.RelayStatus{Address: r.Address, Connected: r.Connected, Problem: r.Problem})
+		status.Relays = append(status.Relays, control.RelayStatus{Address: r.Address, Connected: r.Connected, Rung: r.Rung, Problem: r.Problem})
 	}
 	who, err := asking(ctx)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"openscope/wire"
 	"openscope/wire/channel"
+	"openscope/wire/tunnel"
 )
 
 // maxUnauthenticated is how many streams may stand before FINISHED; beyond it
@@ -26,6 +27,7 @@ type netHalf struct {
 	core    authority
 	rand    io.Reader
 	roots   *x509.CertPool
+	ways    tunnel.Ways
 	logger  *slog.Logger
 	uplinks []*uplink
 
@@ -48,6 +50,11 @@ func newNetHalf(core authority, cfg Config, rand io.Reader, logger *slog.Logger)
 		rids:   make(map[wire.RendezvousID]bool),
 		up:     make(chan struct{}),
 	}
+	proxies, err := tunnel.NewProxies(cfg.Proxy)
+	if err != nil { // of the environment: the configuration's was checked when it was read
+		logger.Error("the proxy is not used", "error", err)
+	}
+	n.ways = tunnel.Ways{Proxies: proxies, Known: new(tunnel.Known)}
 	for _, relay := range cfg.Relays {
 		n.uplinks = append(n.uplinks, &uplink{net: n, relay: relay, problem: "not tried yet"})
 	}

@@ -91,6 +91,7 @@ type served struct {
 type relayState struct {
 	Address   string
 	Connected bool
+	Rung      string // by which it is
 	// Problem is why it is not connected.
 	Problem string
 }

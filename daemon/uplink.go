@@ -54,7 +54,7 @@ func (u *uplink) run(ctx context.Context) {
 // connection is lost.
 func (u *uplink) stand(ctx context.Context) error {
 	t, err := tunnel.DialDaemon(ctx, tunnel.DaemonConfig{
-		Relay: u.relay, Roots: u.net.roots, Prove: u.net.core.ProveHello, Logger: u.net.logger,
+		Relay: u.relay, Roots: u.net.roots, Prove: u.net.core.ProveHello, Ways: u.net.ways, Logger: u.net.logger,
 	})
 	if err != nil {
 		return err
@@ -69,7 +69,7 @@ func (u *uplink) stand(ctx context.Context) error {
 		}
 	}
 	u.net.cameUp()
-	u.net.logger.Info("relay connected", "relay", u.relay.Address)
+	u.net.logger.Info("relay connected", "relay", u.relay.Address, "rung", t.Rung().String())
 	for {
 		preface, leg, err := t.Accept(ctx)
 		if err != nil {
@@ -132,5 +132,9 @@ func (u *uplink) unregister(rid wire.RendezvousID) {
 func (u *uplink) state() relayState {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return relayState{Address: u.relay.Address, Connected: u.tunnel != nil, Problem: u.problem}
+	s := relayState{Address: u.relay.Address, Connected: u.tunnel != nil, Problem: u.problem}
+	if s.Connected {
+		s.Rung = u.tunnel.Rung().String()
+	}
+	return s
 }

@@ -156,7 +156,7 @@ func prove(token wire.Token) func([32]byte) (wire.TokenID, []byte, error) {
 }
 
 func (n *node) daemonConfig(token wire.Token) tunnel.DaemonConfig {
-	return tunnel.DaemonConfig{Relay: n.relay(), Prove: prove(token), Ways: tunnel.Ways{Rung: n.by.daemon}}
+	return tunnel.DaemonConfig{Relay: n.relay(), Prove: prove(token), Ways: tunnel.Ways{Only: []tunnel.Rung{n.by.daemon}}}
 }
 
 // daemon connects one with the token, until the test ends.
@@ -244,7 +244,7 @@ func (n *node) client(s session) wire.Leg {
 func (n *node) clientSigning(rid wire.RendezvousID, sign func([32]byte) []byte) wire.Leg {
 	n.t.Helper()
 	l, err := tunnel.Join(within(n.t, patience), tunnel.ClientConfig{
-		Relays: []wire.Relay{n.relay()}, RID: rid, Sign: sign, Ways: tunnel.Ways{Rung: n.by.client},
+		Relays: []wire.Relay{n.relay()}, RID: rid, Sign: sign, Ways: tunnel.Ways{Only: []tunnel.Rung{n.by.client}},
 	})
 	if err != nil {
 		n.t.Fatal(err)

@@ -253,7 +253,7 @@ func TestACutIsNeverTakenForAnEnd(t *testing.T) {
 			}
 			t.Cleanup(func() { _ = d.Close() })
 			s := newSession(t).standOn(t, d)
-			ways := tunnel.Ways{Rung: tunnel.TCP}
+			ways := tunnel.Ways{Only: []tunnel.Rung{tunnel.TCP}}
 			if cutClient {
 				ways.Dial = path.dial
 			}

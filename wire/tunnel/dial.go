@@ -7,6 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -53,74 +56,104 @@ func Config(incoming, streams int64) *quic.Config {
 	}
 }
 
-// Ways is how this machine gets out of its network. The zero Ways is the
-// system's, and QUIC.
-type Ways struct {
-	// Rung is the one to take.
-	Rung Rung
-	// Listen opens the socket for QUIC; nil means udp on any port.
-	Listen func() (net.PacketConn, error)
-	// Dial opens TCP connections; nil means the system's.
-	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-}
-
-func (w *Ways) listen() (net.PacketConn, error) {
-	if w.Listen != nil {
-		return w.Listen()
-	}
-	return net.ListenUDP("udp", nil)
-}
-
-// tcpBuffer bounds what the kernel takes of a connection in each direction: what
-// is urgent waits behind all of it.
-const tcpBuffer = 256 << 10
-
-func (w *Ways) dialTCP(ctx context.Context, address string) (net.Conn, error) {
-	connect := w.Dial
-	if connect == nil {
-		connect = new(net.Dialer).DialContext
-	}
-	conn, err := connect(ctx, "tcp", address)
-	if err != nil {
-		return nil, err
-	}
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		if err := errors.Join(tcp.SetReadBuffer(tcpBuffer), tcp.SetWriteBuffer(tcpBuffer)); err != nil {
-			_ = conn.Close()
-			return nil, err
-		}
-	}
-	return conn, nil
-}
-
-// dial connects to a relay and authenticates it, by its pin or its name. The
-// relay may open so many streams.
+// dial connects to a relay by whichever way works first, and authenticates it, by
+// its pin or its name. The relay may open so many streams.
 func dial(ctx context.Context, w *Ways, relay wire.Relay, roots *x509.CertPool, incoming int64) (link, error) {
-	l, err := dialRung(ctx, w, relay, tlsConfig(relay, roots), incoming)
-	if err != nil {
-		return nil, fmt.Errorf("reaching %s by %s: %w", relay.Address, w.Rung, err)
+	rungs := w.rungs(relay.Address)
+	addresses, err := lookup(ctx, relay.Address)
+	if err != nil && !slices.Contains(rungs, Proxy) { // a proxy may know names that nobody here does
+		return nil, fmt.Errorf("reaching %s: %w", relay.Address, err)
 	}
+	cfg := tlsConfig(relay, roots)
+	l, err := race(ctx, attempts(rungs, relay.Address, addresses), func(ctx context.Context, a attempt) (link, error) {
+		l, err := dialRung(ctx, w, a, cfg, incoming)
+		if err != nil {
+			return nil, fmt.Errorf("by %s: %w", a.rung, err)
+		}
+		return l, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reaching %s: %w", relay.Address, err)
+	}
+	w.Known.worked(relay.Address, l.rung())
 	return l, nil
 }
 
-func dialRung(ctx context.Context, w *Ways, relay wire.Relay, cfg *tls.Config, incoming int64) (link, error) {
-	if w.Rung == TCP {
-		conn, err := w.dialTCP(ctx, relay.Address)
+func dialRung(ctx context.Context, w *Ways, a attempt, cfg *tls.Config, incoming int64) (link, error) {
+	switch a.rung {
+	case TCP:
+		conn, err := w.dialTCP(ctx, a.address)
 		if err != nil {
 			return nil, err
 		}
 		return overTCP(ctx, conn, cfg, TCP)
+	case Proxy:
+		ctx, cancel := context.WithTimeout(ctx, 2*handshakeTimeout)
+		defer cancel()
+		conn, err := w.Proxies.dial(ctx, w, a.address)
+		if err != nil {
+			return nil, err
+		}
+		return overTCP(ctx, conn, cfg, Proxy)
 	}
-	address, err := new(net.Resolver).LookupNetIP(ctx, "ip", host(relay.Address))
+	remote, err := net.ResolveUDPAddr("udp", a.address) // which is an address
 	if err != nil {
 		return nil, err
 	}
-	port, err := net.DefaultResolver.LookupPort(ctx, "udp", port(relay.Address))
-	if err != nil {
-		return nil, err
-	}
-	remote := &net.UDPAddr{IP: address[0].AsSlice(), Zone: address[0].Zone(), Port: port}
 	return dialQUIC(ctx, w, remote, cfg, incoming)
+}
+
+// lookup returns all addresses of a relay's name: its nodes may be many.
+func lookup(ctx context.Context, relay string) ([]string, error) {
+	port, err := net.DefaultResolver.LookupPort(ctx, "tcp", port(relay))
+	if err != nil {
+		return nil, err
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host(relay))
+	if err != nil {
+		return nil, err
+	}
+	addresses := make([]string, len(ips))
+	for i, ip := range ips {
+		addresses[i] = netip.AddrPortFrom(ip.Unmap(), uint16(port)).String()
+	}
+	return addresses, nil
+}
+
+// ImpostorError says that whoever answered is not the relay. Behind a proxy that
+// intercepts TLS that is so by design: it has to let the relay through.
+type ImpostorError struct {
+	Relay  string // host:port
+	Issuer string // of the certificate that was shown
+	err    error
+}
+
+func (e *ImpostorError) Error() string {
+	return fmt.Sprintf("%s is answered for by somebody whose certificate was issued by %q: %v", e.Relay, e.Issuer, e.err)
+}
+
+func (e *ImpostorError) Unwrap() error { return e.err }
+
+// Host is what a proxy that intercepts TLS would have to exempt.
+func (e *ImpostorError) Host() string { return host(e.Relay) }
+
+func impostor(relay string, cert *x509.Certificate, err error) error {
+	issuer := cert.Issuer.CommonName
+	if issuer == "" {
+		issuer = cert.Issuer.String()
+	}
+	return &ImpostorError{Relay: relay, Issuer: printable(issuer), err: err}
+}
+
+// printable is a stranger's text as it may be shown: short, and of ASCII.
+func printable(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < 0x20 || r > 0x7e {
+			return '?'
+		}
+		return r
+	}, s)
+	return s[:min(len(s), 100)]
 }
 
 // tlsConfig authenticates the relay in VerifyConnection, which runs on every
@@ -138,13 +171,17 @@ func tlsConfig(relay wire.Relay, roots *x509.CertPool) *tls.Config {
 			if len(state.PeerCertificates) == 0 {
 				return errors.New("the relay shows no certificate")
 			}
+			leaf := state.PeerCertificates[0]
 			if relay.Pin != nil {
-				if wire.PinOf(state.PeerCertificates[0]) != *relay.Pin {
-					return errors.New("the relay's certificate is not the pinned one")
+				if wire.PinOf(leaf) != *relay.Pin {
+					return impostor(relay.Address, leaf, errors.New("it is not the pinned one"))
 				}
 				return nil
 			}
-			return verifyName(state, name, roots)
+			if err := verifyName(state, name, roots); err != nil {
+				return impostor(relay.Address, leaf, err)
+			}
+			return nil
 		},
 	}
 }

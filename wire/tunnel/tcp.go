@@ -205,9 +205,9 @@ func overTCP(ctx context.Context, conn net.Conn, cfg *tls.Config, by Rung) (link
 		abort(client)
 		return nil, err
 	}
-	if protocol := client.ConnectionState().NegotiatedProtocol; protocol != wire.ALPN {
+	if state := client.ConnectionState(); state.NegotiatedProtocol != wire.ALPN {
 		abort(client)
-		return nil, fmt.Errorf("%w: %q", ErrProtocol, protocol)
+		return nil, impostor(cfg.ServerName, state.PeerCertificates[0], ErrProtocol)
 	}
 	exporter, err := exporterOf(client.ConnectionState())
 	if err != nil {

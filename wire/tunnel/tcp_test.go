@@ -71,7 +71,7 @@ func TestOnlyATakenAnswerGoesOn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			relay := scriptedTCP(t, answersFirst(c.answer))
-			ways := Ways{Rung: TCP}
+			ways := Ways{Only: []Rung{TCP}}
 			l, err := Join(within(t), ClientConfig{Relays: []wire.Relay{relay}, Ways: ways, Sign: func([32]byte) []byte { return make([]byte, 64) }})
 			if err != nil {
 				t.Fatal(err)
@@ -118,7 +118,7 @@ func TestADaemonOverTCPSurvivesWhatARelaySays(t *testing.T) {
 				_, _ = io.CopyN(io.Discard, conn, 12) // and hangs up on the first frame
 			})
 			began := time.Now()
-			d, err := DialDaemon(within(t), DaemonConfig{Relay: relay, Ways: Ways{Rung: TCP}, Prove: func([32]byte) (wire.TokenID, []byte, error) {
+			d, err := DialDaemon(within(t), DaemonConfig{Relay: relay, Ways: Ways{Only: []Rung{TCP}}, Prove: func([32]byte) (wire.TokenID, []byte, error) {
 				return wire.TokenID{}, make([]byte, 64), nil
 			}})
 			if err == nil {

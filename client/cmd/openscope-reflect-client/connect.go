@@ -51,6 +51,7 @@ func (o *options) connectWith(ctx context.Context, env *term.Env, answers *bufio
 	if cfg.Roots, err = o.roots(); err != nil {
 		return nil, false, err
 	}
+	cfg.Proxy = client.ProxyFromEnvironment(env.Getenv)
 	if err := o.confirm(ctx, env, h, answers); err != nil {
 		return nil, false, err
 	}
@@ -96,6 +97,7 @@ func connectError(ctx context.Context, h handle.Handle, err error) error {
 	if ctx.Err() != nil {
 		return term.Errorf(term.Interrupted, "interrupted")
 	}
+	impostor, intercepted := errors.AsType[*client.ImpostorError](err)
 	over, isOver := errors.AsType[*client.OverError](err)
 	switch {
 	case isOver:
@@ -108,9 +110,14 @@ func connectError(ctx context.Context, h handle.Handle, err error) error {
 	case errors.Is(err, client.ErrNotForThisKey):
 		return term.Errorf(term.Usage, "the handle was changed on its way, or made for another key than yours").
 			WithHint("compare the issuer's registered key with: " + program + " key")
+	case errors.Is(err, client.ErrProxySettings):
+		return term.Errorf(term.Usage, "HTTPS_PROXY: %w", client.ErrProxySettings)
+	case intercepted:
+		return term.Errorf(term.Unreachable, "cannot reach the relay: %w", impostor).
+			WithHint("if a proxy intercepts TLS here, have it exempt " + impostor.Host())
 	case errors.Is(err, client.ErrUnreachable):
 		return term.Errorf(term.Unreachable, "cannot reach the relay %s", addresses(h)).
-			WithHint("check that UDP to it is allowed from here")
+			WithHint("check that UDP or TCP to it is allowed from here, or set HTTPS_PROXY")
 	}
 	return term.Errorf(term.Unreachable, "the session could not be reached: %w", err).
 		WithHint("try again; if it goes on, ask the issuer for a new handle")

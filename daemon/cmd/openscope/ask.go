@@ -29,7 +29,7 @@ func (p *paths) status(ctx context.Context, env *term.Env, _ []string) error {
 			fmt.Fprintln(w, "no relay is configured: nothing can be shared")
 		}
 		for _, r := range s.Relays {
-			state := "connected"
+			state := "connected by " + r.Rung
 			if !r.Connected {
 				state = "not connected: " + term.Clean(r.Problem)
 			}

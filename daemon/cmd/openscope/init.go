@@ -194,6 +194,14 @@ const configTemplate = `# The daemon's own configuration; names are relative to 
 # The ways out, at most three.
 %s
 
+# Relays are reached by QUIC, or by TLS over TCP where UDP is blocked; or through
+# an HTTP proxy: this one, or that of HTTPS_PROXY and NO_PROXY.
+#proxy:
+#  url: http://proxy.example.com:3128
+#  credentials_file: proxy-credentials   # USER:PASSWORD, mode 0600
+#  ca_file: proxy-ca.pem                 # authenticates an https:// proxy, never a relay
+#  exempt: 10.0.0.0/8,.example.com
+
 # This deployment's token for them, mode 0600.
 token_file: token
 

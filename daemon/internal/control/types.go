@@ -88,6 +88,7 @@ type Status struct {
 type RelayStatus struct {
 	Address   string `json:"address"`
 	Connected bool   `json:"connected"`
+	Rung      string `json:"rung,omitempty"` // the way by which it is
 	Problem   string `json:"problem,omitempty"`
 }
 
