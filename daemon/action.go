@@ -22,7 +22,8 @@ type action struct {
 	issuer  principal.Principal
 	agent   string
 	session *session.Session // nil for a local call
-	conn    *connection      // nil for a local call
+	conn    *connection      // that it came by; nil for a local call
+	live    *liveCall        // nil for a local call
 	meter   *session.Meter
 	core    *core // for the reserved verbs; nil for a local call
 

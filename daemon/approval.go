@@ -59,16 +59,12 @@ func (c *core) awaitApproval(ctx context.Context, act *action) error {
 	}
 	defer c.takeWaiting(w.name)
 	id := act.request.ID
-	if err := act.conn.peer.Notify(call.Notice{Kind: call.NoticePending, ID: id, Text: "waiting for the issuer to approve the call"}); err != nil {
-		return &ended{cause: call.Cut, reason: "the connection was lost"}
-	}
+	act.live.say(call.Notice{Kind: call.NoticePending, ID: id, Text: "waiting for the issuer to approve the call"})
 	given, err := c.awaitAnswer(ctx, w)
 	if err != nil {
 		return err
 	}
-	if err := act.conn.peer.Notify(call.Notice{Kind: call.NoticeAnswered, ID: id, Text: "approved"}); err != nil {
-		return &ended{cause: call.Cut, reason: "the connection was lost"}
-	}
+	act.live.say(call.Notice{Kind: call.NoticeAnswered, ID: id, Text: "approved"})
 	if c.clock.Boot()-given.asked > session.FreshFor {
 		return errAway
 	}
@@ -234,12 +230,17 @@ var errAway = &ended{cause: call.Stale, reason: "the caller did not answer after
 
 // present returns nil once the caller has answered a new PING in time: that is
 // what makes a call that has waited fresh again (wire/README.md §7). A timer
-// stands still while the machine sleeps; the boot clock does not.
+// stands still while the machine sleeps; the boot clock does not. The caller of a
+// call that no connection carries is away.
 func (c *core) present(ctx context.Context, act *action) error {
+	carrier, _ := act.live.out.carrier()
+	if carrier == nil {
+		return errAway
+	}
 	probe, cancel := context.WithTimeout(ctx, session.FreshFor)
 	defer cancel()
 	asked := c.clock.Boot()
-	if err := act.conn.peer.Probe(probe); err != nil || c.clock.Boot()-asked > session.FreshFor {
+	if err := carrier.Probe(probe); err != nil || c.clock.Boot()-asked > session.FreshFor {
 		return errAway
 	}
 	return nil

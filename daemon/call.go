@@ -88,10 +88,7 @@ func (c *core) awaitConfirmation(ctx context.Context, act *action) error {
 		return nil
 	}
 	id := act.request.ID
-	pending := call.Notice{Kind: call.NoticePending, ID: id, Text: "waiting for the issuer to confirm the session words"}
-	if err := act.conn.peer.Notify(pending); err != nil {
-		return &ended{cause: call.Cut, reason: "the connection was lost"}
-	}
+	act.live.say(call.Notice{Kind: call.NoticePending, ID: id, Text: "waiting for the issuer to confirm the session words"})
 	select {
 	case <-act.session.Claim.Confirmed():
 	case <-ctx.Done():

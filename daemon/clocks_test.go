@@ -128,7 +128,7 @@ func (h *hostileHalf) schedule(clock *bentClock, patient *patientExecutor, rando
 	found, _ := h.sessions.ByID(opened.ID)
 	m := h.meet(h.servedOf(found.RID))
 	p := m.attach()
-	defer h.Detach(m.id)
+	defer h.Detach(m.id, true)
 	held := h.holding(m, patient)
 	model := spell{
 		wall: clock.Wall().Add(ttl), boot: clock.Boot() + ttl,

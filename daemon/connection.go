@@ -5,10 +5,8 @@ import (
 	"crypto/ed25519"
 	"encoding/hex"
 	"fmt"
-	"sync"
 	"time"
 
-	"openscope/daemon/internal/audit"
 	"openscope/daemon/internal/session"
 	"openscope/passport"
 	"openscope/wire/call"
@@ -27,17 +25,18 @@ type connection struct {
 	share      *share
 	key        ed25519.PublicKey
 	th2        [32]byte
-	replaces   connID
+	resume     []channel.Resume
 	challenges *session.Challenges
 	ctx        context.Context // ends with the connection, with the cause
 	cancel     context.CancelCauseFunc
 	peer       peer
+	// succeeds are the connections that this one stands in for, newest first:
+	// the one that its FINISHED names, and those that one had named.
+	succeeds []connID
 
 	overRate tally // calls refused for the rate, logged once a second
 
-	mu       sync.Mutex
-	running  map[call.ID]context.CancelCauseFunc
-	lastCall time.Duration // boot clock
+	lastCall time.Duration // boot clock; the core's lock guards it
 }
 
 func (c *core) newConnection(id connID, s *share, f channel.Finished, th2 [32]byte) *connection {
@@ -46,10 +45,9 @@ func (c *core) newConnection(id connID, s *share, f channel.Finished, th2 [32]by
 	c.mu.Unlock()
 	ctx, cancel := context.WithCancelCause(parent)
 	return &connection{
-		id: id, share: s, key: f.Key, th2: th2, replaces: f.Replaces,
+		id: id, share: s, key: f.Key, th2: th2, resume: f.Resume, succeeds: succeeded(f),
 		challenges: session.NewChallenges(c.clock, c.rand),
 		ctx:        ctx, cancel: cancel,
-		running:  make(map[call.ID]context.CancelCauseFunc),
 		lastCall: c.clock.Boot(),
 	}
 }
@@ -100,11 +98,11 @@ func (c *core) Attach(id connID, p peer, facts attachment) error {
 		return &endedError{closing: closing(s.Session)}
 	}
 	if err := c.welcome(conn); err != nil {
-		c.Detach(id)
+		c.Detach(id, false)
 		return fmt.Errorf("attaching: %w", err)
 	}
 	if s.Live() != nil { // it ended while the connection was being entered
-		c.Detach(id)
+		c.Detach(id, false)
 		return &endedError{closing: closing(s.Session)}
 	}
 	return nil
@@ -120,18 +118,20 @@ func (c *core) welcome(conn *connection) error {
 		conn.cancel(nil)
 		return err
 	}
-	for _, displaced := range c.admit(conn) {
+	t, err := c.admit(conn)
+	if err != nil {
+		conn.cancel(nil)
+		return c.refuseTakeover(conn, err)
+	}
+	for _, displaced := range t.displaced {
 		c.disconnect(displaced, call.Replaced, "another connection of yours took its place")
 		c.logDisconnect(displaced)
 	}
-	return conn.peer.Issue(signed)
-}
-
-// event is a log event about the connection.
-func (conn *connection) event(kind string) audit.Event {
-	e := sessionEvent(kind, conn.share.Session)
-	e.Connection = hex.EncodeToString(conn.id[:])
-	return e
+	if err := conn.peer.Issue(signed); err != nil {
+		return err
+	}
+	c.resume(conn, t)
+	return nil
 }
 
 // logDisconnect enters that a connection has ended, and why.
@@ -144,64 +144,26 @@ func (c *core) logDisconnect(conn *connection) {
 	}
 }
 
-// admit enters the connection and returns those it displaces: the one it says
-// it replaces, and, beyond [maxConnections], the one longest without a call.
-func (c *core) admit(conn *connection) []*connection {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var displaced, standing []*connection
-	for _, other := range c.connections {
-		switch {
-		case other.share != conn.share:
-		case other.id == conn.replaces:
-			displaced = append(displaced, other)
-		default:
-			standing = append(standing, other)
-		}
-	}
-	if len(standing) >= maxConnections {
-		oldest := standing[0]
-		for _, other := range standing[1:] {
-			if other.idleSince() < oldest.idleSince() {
-				oldest = other
-			}
-		}
-		displaced = append(displaced, oldest)
-	}
-	for _, other := range displaced {
-		delete(c.connections, other.id)
-	}
-	c.connections[conn.id] = conn
-	return displaced
-}
-
-// idleSince is when the connection's last call began or ended, on the boot
-// clock; a connection with a running call is not idle.
-func (conn *connection) idleSince() time.Duration {
-	conn.mu.Lock()
-	defer conn.mu.Unlock()
-	if len(conn.running) > 0 {
-		return 1<<63 - 1
-	}
-	return conn.lastCall
-}
-
-// disconnect ends one connection: its calls die, and the peer is told why.
+// disconnect ends one connection, and the peer is told why.
 func (c *core) disconnect(conn *connection, cause call.Cause, reason string) {
 	conn.cancel(&ended{cause: cause, reason: reason})
 	conn.peer.Close(call.Close{Cause: cause, Text: reason})
 }
 
-// Detach ends what a lost connection left running.
-func (c *core) Detach(id connID) {
+// Detach leaves a lost connection's calls to themselves for a while, or ends
+// them where the recipient has left for good.
+func (c *core) Detach(id connID, left bool) {
 	c.mu.Lock()
 	conn, ok := c.connections[id]
 	delete(c.connections, id)
+	if ok {
+		c.release(conn, left)
+	}
 	c.mu.Unlock()
 	if !ok {
 		return
 	}
-	conn.cancel(&ended{cause: call.Cut, reason: "the connection was lost"})
+	conn.cancel(errLost)
 	if n := conn.overRate.flush(); n > 0 {
 		c.logOverRate(conn, n)
 	}
@@ -215,21 +177,6 @@ func (c *core) Challenge(id connID) (call.Challenge, error) {
 		return call.Challenge{}, fmt.Errorf("drawing a challenge: no such connection")
 	}
 	return conn.challenges.Issue()
-}
-
-// Cancel ends one running call of the connection; ids of others are not found
-// here, and a call that is over needs no cancelling.
-func (c *core) Cancel(id connID, which call.ID) {
-	conn, ok := c.connectionOf(id)
-	if !ok {
-		return
-	}
-	conn.mu.Lock()
-	cancel := conn.running[which]
-	conn.mu.Unlock()
-	if cancel != nil {
-		cancel(&ended{cause: call.Cancelled, reason: "cancelled by the recipient"})
-	}
 }
 
 func (c *core) connectionOf(id connID) (*connection, bool) {

@@ -69,6 +69,15 @@ type share struct {
 	th0      channel.Transcript
 	// claims holds the log's entries for foreign keys to one in ten seconds.
 	claims tally
+	// ctx is the session's: its calls end with it, whatever carries them.
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	// live are its calls of which something may have to be sent, and endings
+	// counts those that have ended; the core's lock guards them.
+	live    map[call.ID]*liveCall
+	endings uint64
+	// lies holds the log's entries for refused lists to one in ten seconds.
+	lies tally
 	// issuing is held while passports are signed and sent, so that every
 	// connection sees them in the order of their serial numbers.
 	issuing sync.Mutex

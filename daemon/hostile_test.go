@@ -230,12 +230,17 @@ func (m *meeting) attach() *seamPeer {
 		m.half.t.Fatal(err)
 	}
 	m.challenge = accepted.Challenge
-	p := &seamPeer{ended: make(map[call.ID]call.Result), changed: make(chan struct{}, 1)}
+	p := m.peer()
 	if err := m.half.Attach(m.id, p, attachment{SAS: make([]byte, 32), From: "192.0.2.1:1"}); err != nil {
 		m.half.t.Fatal(err)
 	}
-	m.half.t.Cleanup(func() { m.half.Detach(m.id) })
+	m.half.t.Cleanup(func() { m.half.Detach(m.id, true) })
 	return p
+}
+
+// peer is the net half's side of the connection, of an honest one.
+func (m *meeting) peer() *seamPeer {
+	return &seamPeer{half: m.half, id: m.id, ended: make(map[call.ID]call.Result), changed: make(chan struct{}, 1)}
 }
 
 // request is a CALL as the recipient signs it.
@@ -261,11 +266,14 @@ func (m *meeting) refresh() {
 
 // seamPeer is the net half's side of one connection.
 type seamPeer struct {
+	half  *hostileHalf  // where set, output is acknowledged as it comes
+	id    connID        // there
 	stuck chan struct{} // where set, Output does not return before it is closed
 
 	mu      sync.Mutex
 	away    func() error // where set, what comes of a PING
 	output  uint64
+	came    map[call.ID]*[2]uint64 // of each stream, with what came before
 	printed []byte // the beginning of it
 	issued  int
 	last    passport.Signed
@@ -274,15 +282,37 @@ type seamPeer struct {
 	changed chan struct{}
 }
 
-func (p *seamPeer) Output(_ context.Context, _ call.ID, _ call.Stream, data []byte) (int, error) {
+func (p *seamPeer) Output(_ context.Context, id call.ID, s call.Stream, data []byte) (int, error) {
 	if p.stuck != nil {
 		<-p.stuck
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.half != nil {
+		next := p.next(id)
+		next[s-1] += uint64(len(data))
+		defer p.half.Acknowledge(p.id, call.Window{ID: id, Stdout: next[0], Stderr: next[1]})
+	}
 	p.output += uint64(len(data))
 	p.printed = append(p.printed, data[:min(len(data), max(0, 1<<16-len(p.printed)))]...)
 	return len(data), nil
+}
+
+// next is how far a call has come; p.mu is held.
+func (p *seamPeer) next(id call.ID) *[2]uint64 {
+	if p.came == nil {
+		p.came = make(map[call.ID]*[2]uint64)
+	}
+	if p.came[id] == nil {
+		p.came[id] = new([2]uint64)
+	}
+	return p.came[id]
+}
+
+func (p *seamPeer) Continue(id call.ID, stdout, stderr uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	*p.next(id) = [2]uint64{stdout, stderr}
 }
 
 func (p *seamPeer) End(id call.ID, body, _ []byte) error {
@@ -558,7 +588,7 @@ func TestANetHalfCannotMakeACall(t *testing.T) {
 			t.Errorf("a call %s: %v", name, r.Cause)
 		}
 	}
-	h.Detach(good.id)
+	h.Detach(good.id, true)
 	if err := h.TakeCall(good.id, body, signature); err == nil {
 		t.Error("a call is taken on a connection that is gone")
 	}
@@ -595,7 +625,7 @@ func TestAHundredThousandCallsAtOnceAreTwenty(t *testing.T) {
 	if answered := p.results(); broken < calls-20-maxOverRate-2 || answered > 20+maxOverRate+1 {
 		t.Errorf("%d of %d calls broke the protocol, %d were answered", broken, calls, answered)
 	}
-	h.Detach(m.id)
+	h.Detach(m.id, true)
 	if grown := h.size() - before; grown > 128<<10 {
 		t.Errorf("the log has grown by %d bytes", grown)
 	}

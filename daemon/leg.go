@@ -84,9 +84,10 @@ func (l *leg) serve(from string) error {
 		return err
 	}
 	if err != nil {
+		l.sayFault(err)
 		return err
 	}
-	defer l.net.core.Detach(l.id)
+	defer func() { l.net.core.Detach(l.id, errors.Is(err, errClosed)) }()
 	l.touch()
 	var beside sync.WaitGroup
 	beside.Go(l.ping)
@@ -126,8 +127,11 @@ func (l *leg) read() error {
 	}
 }
 
-// errClosed is the peer's CLOSE.
-var errClosed = errors.New("closed by the recipient")
+// errClosed is the peer's CLOSE, errEnding our own.
+var (
+	errClosed = errors.New("closed by the recipient")
+	errEnding = errors.New("the connection is being closed")
+)
 
 func (l *leg) take(t channel.Type, body []byte) error {
 	switch t {
@@ -145,7 +149,11 @@ func (l *leg) take(t channel.Type, body []byte) error {
 		if err != nil {
 			return err
 		}
-		return l.flow.Acknowledge(w)
+		if err := l.flow.Acknowledge(w); err != nil {
+			return err
+		}
+		l.net.core.Acknowledge(l.id, w)
+		return nil
 	case channel.TypePing:
 		p, err := call.ParsePing(body)
 		if err != nil {
@@ -207,6 +215,12 @@ func (l *leg) Output(ctx context.Context, id call.ID, s call.Stream, data []byte
 		sent += n
 	}
 	return sent, nil
+}
+
+// Continue admits a call that another connection carried before.
+func (l *leg) Continue(id call.ID, stdout, stderr uint64) {
+	l.flow.Resume(id, stdout, stderr)
+	l.running.Add(1)
 }
 
 // End sends a call's result.
@@ -342,8 +356,10 @@ func deadAfter(busy bool) time.Duration {
 func (l *leg) touch()                              { l.heard.Store(time.Now().UnixNano()) }
 func (l *leg) silence(now time.Time) time.Duration { return now.Sub(time.Unix(0, l.heard.Load())) }
 
-// Close ends the connection without waiting for it; only the first counts.
+// Close ends the connection without waiting for it; only the first counts. No
+// more output is sent: what is not acknowledged may be another connection's now.
 func (l *leg) Close(c call.Close) {
+	l.flow.Fail(errEnding)
 	select {
 	case l.closing <- c:
 	default:

@@ -35,8 +35,11 @@ type authority interface {
 	Cancel(id connID, id2 call.ID)
 	// Challenge draws a fresh challenge for a PING or PONG.
 	Challenge(id connID) (call.Challenge, error)
-	// Detach says that the connection is gone; its calls end.
-	Detach(id connID)
+	// Acknowledge says what the client has of a call's output.
+	Acknowledge(id connID, w call.Window)
+	// Detach says that the connection is gone; left, that the client said so
+	// itself: then its calls end, and else they go on for a while.
+	Detach(id connID, left bool)
 }
 
 // attachment is what only the net half can know of a new connection.
@@ -52,6 +55,9 @@ type peer interface {
 	// Output sends data of one stream, blocking under flow control, and
 	// returns how much of it was sent.
 	Output(ctx context.Context, id call.ID, s call.Stream, data []byte) (int, error)
+	// Continue admits a call that another connection carried, or one that is over,
+	// before anything of it is sent: the client has so much of its streams.
+	Continue(id call.ID, stdout, stderr uint64)
 	// End sends a call's signed result; the call is over for flow control.
 	End(id call.ID, body, signature []byte) error
 	// Notify sends a notice, Issue a passport: the first, or a newer one.

@@ -1,10 +1,10 @@
 package daemon
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
+	"openscope/daemon/internal/session"
 	"openscope/wire/call"
 )
 
@@ -38,60 +38,29 @@ func (c *core) TakeCall(id connID, body, signature []byte) error {
 		issuer: s.issuer, agent: s.Issuer.Agent, session: s.Session, conn: conn, meter: s.Meter, core: c,
 		request: req, body: body, signature: signature,
 	}
-	if !s.Ledger.Begin(req.ID) {
-		return conn.end(act, c.deny(act, errors.New("the call id was used before")))
+	live, err := c.begin(conn, act)
+	if errors.Is(err, errSpent) {
+		return conn.end(act, c.deny(act, err))
 	}
-	if !conn.challenges.Fresh(req.Challenge) {
-		stale := c.deny(act, &ended{cause: call.Stale, reason: "the request came too late to be run"})
-		s.Ledger.End(req.ID, stale.cause)
-		return conn.end(act, stale)
-	}
-	ctx, forget, err := conn.begin(c, req.ID)
 	if err != nil {
 		return err
 	}
+	if !conn.challenges.Fresh(req.Challenge) {
+		c.finish(live, c.deny(act, &ended{cause: call.Stale, reason: "the request came too late to be run"}))
+		return nil
+	}
 	c.calls.Go(func() {
-		defer forget()
-		done := c.serveCall(ctx, act, newOutput(c.feed.tee(s.ID, req.ID, c.clock, conn.sink(req.ID)), s.Meter))
-		s.Ledger.End(req.ID, done.cause)
-		// A connection that is gone needs no answer; its end is noticed by
-		// whoever reads from it.
-		_ = conn.end(act, done)
+		out := newOutput(c.feed.tee(s.ID, req.ID, c.clock, live.out.write), s.Meter)
+		c.finish(live, c.serveCall(live.ctx, act, out))
 	})
 	return nil
 }
 
-// begin gives a call its context, which ends with the connection's.
-func (conn *connection) begin(c *core, id call.ID) (ctx context.Context, forget func(), err error) {
-	conn.mu.Lock()
-	defer conn.mu.Unlock()
-	if conn.ctx.Err() != nil {
-		return nil, nil, fmt.Errorf("taking a call: %w", context.Cause(conn.ctx))
-	}
-	ctx, cancel := context.WithCancelCause(conn.ctx)
-	conn.running[id] = cancel
-	conn.lastCall = c.clock.Boot()
-	return ctx, func() {
-		conn.mu.Lock()
-		defer conn.mu.Unlock()
-		delete(conn.running, id)
-		conn.lastCall = c.clock.Boot()
-		cancel(nil)
-	}, nil
-}
-
-// end answers a call: the reason in words where there is one, then the signed
-// result (wire/README.md §6).
+// end answers a call that is none of the live ones.
 func (conn *connection) end(act *action, done outcome) error {
-	if done.end.body == nil {
-		return errors.New("answering a call: its end could not be signed")
-	}
-	if done.reason != "" {
-		if err := conn.peer.Notify(call.Notice{Kind: call.NoticeReason, ID: act.request.ID, Text: printable(done.reason)}); err != nil {
-			return err
-		}
-	}
-	return conn.peer.End(act.request.ID, done.end.body, done.end.signature)
+	return sayEnd(conn.peer, act.request.ID, session.Ending{
+		Cause: done.cause, End: done.end.body, Signature: done.end.signature, Reason: printable(done.reason),
+	})
 }
 
 // signedEnd is a call's END, as it is sent and as the log keeps it.
@@ -105,16 +74,19 @@ func (c *core) signed(act *action, done outcome) outcome {
 	if act.conn == nil {
 		return done
 	}
-	challenge, err := act.conn.challenges.Issue()
+	challenge, err := c.carrierOf(act).challenges.Issue()
 	if err != nil {
-		return done // end refuses to send it
+		return done // sayEnd refuses to send it
 	}
 	body := call.Result{
 		ID: act.request.ID, Cause: done.cause, Status: int32(done.status),
 		Stdout: done.stdout, Stderr: done.stderr,
 		Challenge: challenge, ChainHead: c.log.Head(),
 	}.Append(nil)
-	request := call.RequestHash(act.body, act.signature)
+	var request [32]byte // of a call that was never seen there is none
+	if act.body != nil {
+		request = call.RequestHash(act.body, act.signature)
+	}
 	done.end = signedEnd{body, call.SignResult(c.identity.Reveal(), act.conn.share.RID, request, body)}
 	return done
 }
@@ -130,11 +102,4 @@ func (c *core) refuseOverRate(conn *connection, req call.Request, body, signatur
 	}
 	act := &action{conn: conn, request: req, body: body, signature: signature}
 	return conn.end(act, c.signed(act, outcome{cause: call.Limit, reason: why.Error()}.withEmptyStreams()))
-}
-
-// sink is where a call's output goes.
-func (conn *connection) sink(id call.ID) sink {
-	return func(ctx context.Context, s call.Stream, data []byte) (int, error) {
-		return conn.peer.Output(ctx, id, s, data)
-	}
 }

@@ -22,6 +22,7 @@ func (c *core) endShare(s *share, cause call.Cause, reason string) {
 	}
 	// Nobody's work goes on while another's end is written down.
 	for _, s := range over {
+		s.cancel(&ended{cause: cause, reason: reason})
 		for _, conn := range c.connectionsOf(s) {
 			c.disconnect(conn, cause, reason)
 		}
@@ -77,6 +78,7 @@ func (c *core) untilNextDeadline() time.Duration {
 }
 
 func (c *core) sweep() {
+	c.cutLost()
 	for _, s := range c.sessions.All() {
 		share, ok := c.shareOf(s.RID)
 		if ok && s.Lifetime.Remaining() == 0 {

@@ -78,11 +78,15 @@ func (c *core) newShare(o *offer) (*share, wire.Secret, error) {
 		cfg.Claim = session.NewSealedClaim(o.recipient.Ed25519)
 		cfg.Recipient.Key = o.recipient.Text()
 	}
-	s := &share{Session: session.New(c.clock, cfg), issuer: o.issuer, register: register, join: join}
+	s := &share{
+		Session: session.New(c.clock, cfg), issuer: o.issuer, register: register, join: join,
+		live: make(map[call.ID]*liveCall),
+	}
 	if err := c.sessions.Add(s.Session); err != nil {
 		return nil, secret, control.Errorf(control.Limited, "%v", err).WithHint("run: openscope share list")
 	}
 	c.mu.Lock()
+	s.ctx, s.cancel = context.WithCancelCause(c.ctx)
 	c.shares[s.RID] = s
 	c.mu.Unlock()
 	if _, err := c.unlocked(); err != nil { // the switch was turned meanwhile
@@ -193,6 +197,7 @@ func (c *core) approvals(o *offer, verb string) []string {
 // forgetShare drops a session that never reached anybody.
 func (c *core) forgetShare(s *share) {
 	s.End(call.Closed, "it could not be opened", c.clock.Wall())
+	s.cancel(nil)
 	c.dropShare(s)
 	c.sessions.Forget(s.Session)
 }

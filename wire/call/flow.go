@@ -58,8 +58,8 @@ type callFlow struct {
 // ErrFlow is wrapped when a peer's acknowledgement makes no sense.
 var ErrFlow = errors.New("flow control violated")
 
-// errCallOver is returned by Take for a call that is not open.
-var errCallOver = errors.New("the call is over")
+// ErrOver is returned by Take for a call that is not open.
+var ErrOver = errors.New("the call is over")
 
 // NewFlow returns a flow with no call open.
 func NewFlow(now func() time.Time) *Flow {
@@ -75,6 +75,17 @@ func (f *Flow) Open(id ID) {
 	defer f.mu.Unlock()
 	if f.calls[id] == nil {
 		f.calls[id] = &callFlow{limit: startInFlight}
+	}
+}
+
+// Resume admits a call that another connection carried before: what was
+// received there counts as sent and received, and there is no credit yet.
+func (f *Flow) Resume(id ID, stdout, stderr uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.calls[id] == nil {
+		next := [2]uint64{stdout, stderr}
+		f.calls[id] = &callFlow{sent: next, received: next, limit: stdout + stderr}
 	}
 }
 
@@ -124,7 +135,7 @@ func (f *Flow) try(id ID, s Stream, max int) (n int, offset uint64, wait chan st
 	case f.err != nil:
 		return 0, 0, nil, f.err
 	case c == nil:
-		return 0, 0, nil, errCallOver
+		return 0, 0, nil, ErrOver
 	}
 	room := min(uint64(max), c.limit-c.total(c.sent), f.window-min(f.window, f.inFlight))
 	if room == 0 {

@@ -13,11 +13,20 @@ import (
 // rate is charged before the ledger is asked.
 type Ledger struct {
 	mu    sync.Mutex
-	calls map[call.ID]call.Cause // zero while running
+	calls map[call.ID]Ending // without cause while running
+}
+
+// Ending is how a call ended, as it was told and is told again.
+type Ending struct {
+	Cause call.Cause
+	// End and Signature are the daemon's END, nil where none could be signed.
+	End, Signature []byte
+	// Reason is what people were told; may be empty.
+	Reason string
 }
 
 // NewLedger returns an empty ledger.
-func NewLedger() *Ledger { return &Ledger{calls: make(map[call.ID]call.Cause)} }
+func NewLedger() *Ledger { return &Ledger{calls: make(map[call.ID]Ending)} }
 
 // Begin takes the id for one run. It reports false if the id was seen before,
 // whatever became of it.
@@ -27,13 +36,21 @@ func (l *Ledger) Begin(id call.ID) bool {
 	if _, seen := l.calls[id]; seen {
 		return false
 	}
-	l.calls[id] = 0
+	l.calls[id] = Ending{}
 	return true
 }
 
 // End records how the call ended.
-func (l *Ledger) End(id call.ID, cause call.Cause) {
+func (l *Ledger) End(id call.ID, how Ending) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.calls[id] = cause
+	l.calls[id] = how
+}
+
+// Lookup finds a call that was seen; it has no cause while it runs.
+func (l *Ledger) Lookup(id call.ID) (Ending, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	how, seen := l.calls[id]
+	return how, seen
 }

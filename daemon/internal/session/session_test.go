@@ -176,7 +176,16 @@ func TestACallIDRunsOnce(t *testing.T) {
 	if l.Begin(id) {
 		t.Error("a running id ran again")
 	}
-	l.End(id, call.Exited)
+	if how, seen := l.Lookup(id); !seen || how.Cause != 0 {
+		t.Errorf("a running id is %v, %v", how.Cause, seen)
+	}
+	l.End(id, Ending{Cause: call.Exited, Reason: "why"})
+	if how, seen := l.Lookup(id); !seen || how.Cause != call.Exited || how.Reason != "why" {
+		t.Errorf("an id that has ended is %+v, %v", how, seen)
+	}
+	if _, seen := l.Lookup(call.ID{2}); seen {
+		t.Error("an id that never came is known")
+	}
 	if l.Begin(id) {
 		t.Error("an id that has ended ran again")
 	}
