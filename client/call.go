@@ -68,91 +68,133 @@ func (s *Session) Do(ctx context.Context, a Asked) (Result, error) {
 }
 
 func (s *Session) callOnce(ctx context.Context, a Asked) (Result, error) {
-	verb := a.Verb
-	c, err := s.current(ctx)
+	p, err := s.send(ctx, a)
 	if err != nil {
-		return Result{}, fmt.Errorf("calling %s: %w", verb, err)
+		return Result{}, fmt.Errorf("calling %s: %w", a.Verb, err)
 	}
-	req := call.Request{Challenge: c, Verb: verb, Params: a.Params}
-	if _, err := io.ReadFull(s.rand, req.ID[:]); err != nil {
-		return Result{}, fmt.Errorf("calling %s: drawing an id: %w", verb, err)
-	}
-	if err := req.Check(); err != nil {
-		return Result{}, fmt.Errorf("calling %s: %w", verb, err)
-	}
-	body := req.Append(nil)
-	signature := call.SignRequest(s.signer.Reveal(), s.rid, s.conn.TH2(), body)
-	p := newPending(call.RequestHash(body, signature))
-	p.onNotice = a.OnNotice
-	if err := s.enter(req.ID, p); err != nil {
-		return Result{}, fmt.Errorf("calling %s: %w", verb, err)
-	}
-	defer s.leave(req.ID)
-	if err := s.conn.Write(channel.TypeCall, body, signature); err != nil {
-		s.abandon(err) // it may have gone out: the call ends as cut
-	}
-	stop := context.AfterFunc(ctx, func() {
-		_ = s.conn.Write(channel.TypeCancel, call.AppendCancel(nil, req.ID))
-	})
+	defer s.leaveCall(p.id)
+	stop := context.AfterFunc(ctx, func() { s.cancelCall(p) })
 	defer stop()
-	err = s.drain(ctx, req.ID, p, a.Stdout, a.Stderr)
+	err = s.drain(ctx, p, a.Stdout, a.Stderr)
 	if err != nil {
 		// Nobody reads it any more: the work is cancelled, and its end awaited.
-		_ = s.conn.Write(channel.TypeCancel, call.AppendCancel(nil, req.ID))
+		s.cancelCall(p)
 		gone, now := context.WithCancel(ctx)
 		now()
-		_ = s.drain(gone, req.ID, p, io.Discard, io.Discard)
+		_ = s.drain(gone, p, io.Discard, io.Discard)
 	}
 	s.mu.Lock()
-	r := p.result
+	r, unseen := p.result, p.unseen
 	s.mu.Unlock()
-	r.ID = req.ID
-	if r.End != nil && s.onReceipt != nil {
+	r.ID = p.id
+	if r.End != nil && !unseen && s.onReceipt != nil {
 		s.onReceipt(report.Receipt{
-			Daemon: s.conn.DaemonKey(), RID: s.rid, Key: s.signer.Public(), TH2: s.conn.TH2(),
-			Request: body, Signature: signature, End: r.End, EndSig: r.EndSignature, Came: time.Now(),
+			Daemon: p.daemon, RID: s.rid, Key: s.signer.Public(), TH2: p.th2,
+			Request: p.body, Signature: p.signature, End: r.End, EndSig: r.EndSignature, Came: time.Now(),
 		})
 	}
 	return r, err
 }
 
-func (s *Session) enter(id call.ID, p *pending) error {
+// send sends the CALL. From the moment it is entered it may have gone out.
+func (s *Session) send(ctx context.Context, a Asked) (*pending, error) {
+	req := call.Request{Verb: a.Verb, Params: a.Params}
+	if _, err := io.ReadFull(s.rand, req.ID[:]); err != nil {
+		return nil, fmt.Errorf("drawing an id: %w", err)
+	}
+	if err := req.Check(); err != nil {
+		return nil, err
+	}
+	for {
+		l, challenge, err := s.ready(ctx)
+		if err != nil {
+			return nil, err
+		}
+		req.Challenge = challenge
+		body := req.Append(nil)
+		signature := call.SignRequest(s.signer.Reveal(), s.rid, l.conn.TH2(), body)
+		p := newPending(req.ID, body, signature)
+		p.daemon, p.th2 = l.conn.DaemonKey(), l.conn.TH2()
+		p.onNotice, p.link = a.OnNotice, l
+		if entered, err := s.enter(p); err != nil {
+			return nil, err
+		} else if !entered {
+			continue // that connection is gone, and nothing was sent
+		}
+		if err := l.conn.Write(channel.TypeCall, body, signature); err != nil {
+			l.abandon(err) // it may have gone out: another connection asks what became of it
+		}
+		return p, nil
+	}
+}
+
+// enter enters the call, if its connection still stands.
+func (s *Session) enter(p *pending) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
-		return s.err
+		return false, s.err
 	}
-	s.calls[id] = p
-	return nil
+	if s.link != p.link {
+		return false, nil
+	}
+	s.entered++
+	p.number = s.entered
+	s.calls[p.id] = p
+	return true, nil
 }
 
-func (s *Session) leave(id call.ID) {
+func (s *Session) leaveCall(id call.ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.calls, id)
 }
 
+// cancelCall asks the daemon to end the call, now or as soon as a connection
+// stands.
+func (s *Session) cancelCall(p *pending) {
+	s.mu.Lock()
+	p.cancelled = true
+	l := s.link
+	s.mu.Unlock()
+	if l != nil {
+		_ = l.conn.Write(channel.TypeCancel, call.AppendCancel(nil, p.id)) // as in goOn
+	}
+}
+
 // pending is a call without END. The session's lock guards it.
 type pending struct {
 	// immutable
+	id       call.ID
+	number   uint64   // in the order of their sending
 	request  [32]byte // what the daemon's END is bound to
 	onNotice func(call.Notice)
+	// What the recipient signed, and for which connection: its receipt's part.
+	body, signature []byte
+	daemon          ed25519.PublicKey
+	th2             [32]byte
 
-	changed  chan struct{} // something came; capacity 1
-	buffered [2][]byte     // came, and not yet written
-	came     [2]uint64
-	hashes   [2]hash.Hash
-	told     uint64 // of came, both streams, in the last WINDOW
-	credited uint64 // came + credit of the last WINDOW
-	reason   string
-	ended    bool
-	result   Result
+	link      *link // that carries it, or last did
+	moved     bool  // it came by another
+	unseen    bool  // its END is bound to no request
+	cancelled bool
+	changed   chan struct{} // something came; capacity 1
+	buffered  [2][]byte     // came, and not yet written
+	came      [2]uint64
+	hashes    [2]hash.Hash
+	told      uint64 // of came, both streams, in the last WINDOW
+	credited  uint64 // came + credit of the last WINDOW
+	starved   bool   // no WINDOW was sent by this link yet, and there is no credit
+	reason    string
+	ended     bool
+	result    Result
 }
 
-func newPending(request [32]byte) *pending {
+func newPending(id call.ID, body, signature []byte) *pending {
 	return &pending{
-		request: request, changed: make(chan struct{}, 1),
-		hashes: [2]hash.Hash{sha256.New(), sha256.New()},
+		id: id, body: body, signature: signature, request: call.RequestHash(body, signature),
+		changed: make(chan struct{}, 1),
+		hashes:  [2]hash.Hash{sha256.New(), sha256.New()},
 	}
 }
 
@@ -168,15 +210,21 @@ func (p *pending) signal() {
 func (p *pending) window(id call.ID) (call.Window, bool) {
 	came := p.came[0] + p.came[1]
 	credit := uint64(call.MaxCredit - len(p.buffered[0]) - len(p.buffered[1]))
-	if p.ended || came == p.told && came+credit < p.credited+call.MaxCredit/4 {
+	if p.ended || !p.starved && came == p.told && came+credit < p.credited+call.MaxCredit/4 {
 		return call.Window{}, false
 	}
-	p.told, p.credited = came, came+credit
+	p.told, p.credited, p.starved = came, came+credit, false
 	return call.Window{ID: id, Stdout: p.came[0], Stderr: p.came[1], Credit: credit}, true
 }
 
+// moveTo lets another link carry the call: it begins without credit there.
+func (p *pending) moveTo(l *link) {
+	p.link, p.moved, p.starved = l, true, true
+}
+
 // takeOutput buffers what came, within the credit that was given.
-func (s *Session) takeOutput(body []byte) error {
+func (l *link) takeOutput(body []byte) error {
+	s := l.s
 	o, err := call.ParseOutput(body)
 	if err != nil {
 		return err
@@ -198,15 +246,17 @@ func (s *Session) takeOutput(body []byte) error {
 	p.came[i] += uint64(len(o.Data))
 	p.hashes[i].Write(o.Data)
 	p.signal()
-	s.signal()
+	l.signal()
 	return nil
 }
 
 const signatureSize = ed25519.SignatureSize
 
 // takeEnd verifies the daemon's signature over the result of this very request,
-// and holds the output against it.
-func (s *Session) takeEnd(record []byte) error {
+// and holds the output against it. A call that came by another connection may
+// have ended there, or never have come: then no request is what END is bound to.
+func (l *link) takeEnd(record []byte) error {
+	s := l.s
 	if len(record) < signatureSize {
 		return fmt.Errorf("%w: a result without a signature", errProtocol)
 	}
@@ -215,14 +265,22 @@ func (s *Session) takeEnd(record []byte) error {
 	if err != nil {
 		return err
 	}
-	s.adopt(r.Challenge)
+	s.mu.Lock()
+	p := s.calls[r.ID]
+	s.mu.Unlock()
+	if p != nil && !p.moved { // else its challenge may be another connection's
+		l.adopt(r.Challenge)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := s.calls[r.ID]
 	if p == nil || p.ended {
 		return nil
 	}
-	if !call.VerifyResult(s.conn.DaemonKey(), s.rid, p.request, body, signature) {
+	request := p.request
+	if p.moved && r.Cause == call.Unseen {
+		request, p.unseen = [32]byte{}, true
+	}
+	if !call.VerifyResult(l.conn.DaemonKey(), s.rid, request, body, signature) {
 		return fmt.Errorf("%w: the result is not signed by the daemon", errProtocol)
 	}
 	p.ended = true
@@ -232,6 +290,10 @@ func (s *Session) takeEnd(record []byte) error {
 		End:      append([]byte(nil), body...), EndSignature: append([]byte(nil), signature...),
 	}
 	p.signal()
+	if came := p.came[0] + p.came[1]; came != p.told || p.starved {
+		l.heardOf = append(l.heardOf, call.Window{ID: p.id, Stdout: p.came[0], Stderr: p.came[1]})
+		l.signal()
+	}
 	return nil
 }
 
@@ -255,7 +317,7 @@ func (p *pending) cut(err error) {
 
 // drain writes the call's output until it has ended and all of it is written. A
 // slow writer holds this call back, and no other.
-func (s *Session) drain(ctx context.Context, id call.ID, p *pending, stdout, stderr io.Writer) error {
+func (s *Session) drain(ctx context.Context, p *pending, stdout, stderr io.Writer) error {
 	writers := [2]io.Writer{stdout, stderr}
 	giveUp := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(cancelGrace, func() { close(giveUp) }) })
@@ -264,7 +326,7 @@ func (s *Session) drain(ctx context.Context, id call.ID, p *pending, stdout, std
 		s.mu.Lock()
 		data, ended := p.buffered, p.ended
 		p.buffered = [2][]byte{}
-		s.signal()
+		p.link.signal()
 		s.mu.Unlock()
 		for i, w := range writers {
 			if len(data[i]) == 0 {
@@ -282,7 +344,7 @@ func (s *Session) drain(ctx context.Context, id call.ID, p *pending, stdout, std
 		case <-giveUp:
 			s.mu.Lock()
 			p.cut(errSilent)
-			delete(s.calls, id)
+			delete(s.calls, p.id)
 			s.mu.Unlock()
 		}
 	}

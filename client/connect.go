@@ -43,6 +43,13 @@ type Config struct {
 	// OnReceipt, where set, is told of each result that the daemon signed, by the
 	// goroutine that made the call: see [Receipts].
 	OnReceipt func(report.Receipt)
+	// Redial lets the session outlive its connection: a lost one is made again,
+	// and running calls go on there (wire/README.md §8). Without it the session
+	// is over with its connection.
+	Redial bool
+	// OnConnection, where set, is told when the connection was lost, and why, and
+	// with nil when another stands. It must not block.
+	OnConnection func(lost error)
 }
 
 // Proxy says through which HTTP proxy relays are reached.
@@ -114,7 +121,7 @@ func Connect(ctx context.Context, cfg Config) (*Session, error) {
 	ways := tunnel.Ways{Proxies: proxies, Known: new(tunnel.Known)}
 	until := time.Now().Add(retryFor)
 	for pause := retryFirst; ; pause = min(2*pause, retryMost) {
-		s, err := cfg.attempt(ctx, keys, ways)
+		s, err := cfg.connectOnce(ctx, keys, ways)
 		if !again(err) || time.Now().After(until) {
 			return s, told(err)
 		}
@@ -125,6 +132,22 @@ func Connect(ctx context.Context, cfg Config) (*Session, error) {
 			return nil, fmt.Errorf("%w: %w", context.Cause(ctx), told(err))
 		}
 	}
+}
+
+func (cfg *Config) connectOnce(ctx context.Context, keys *channel.Keys, ways tunnel.Ways) (*Session, error) {
+	signer, claim, err := cfg.signer()
+	if err != nil {
+		return nil, err
+	}
+	r := &reach{cfg: cfg, keys: keys, ways: ways, signer: signer, beforeFinished: claim}
+	conn, p, err := r.attempt(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.beforeFinished = nil // the claim is made
+	s := newSession(r, conn, p)
+	s.start()
+	return s, nil
 }
 
 // again reports whether an attempt may go better the next time.
@@ -157,30 +180,36 @@ func (cfg *Config) keys() (*channel.Keys, error) {
 	return channel.NewKeys(secret), nil
 }
 
-// attempt connects once.
-func (cfg *Config) attempt(ctx context.Context, keys *channel.Keys, ways tunnel.Ways) (*Session, error) {
-	signer, claim, err := cfg.signer()
-	if err != nil {
-		return nil, err
-	}
+// reach is what a session is reached with, the first time and again.
+type reach struct {
+	cfg            *Config
+	keys           *channel.Keys
+	ways           tunnel.Ways
+	signer         wire.SigningKey
+	beforeFinished func() error
+	takeOver       func() ([16]byte, []channel.Resume)
+}
+
+// attempt connects once, and returns when the passport is verified.
+func (r *reach) attempt(ctx context.Context) (*channel.Conn, *passport.Passport, error) {
+	cfg := r.cfg
 	leg, err := cfg.Join(ctx, tunnel.ClientConfig{
-		Relays: cfg.Handle.Relays, Roots: cfg.Roots, RID: cfg.Handle.RID, Logger: cfg.Logger, Ways: ways,
-		Sign: func(exporter [32]byte) []byte { return wire.SignJoin(keys.JoinKey(), exporter, cfg.Handle.RID) },
+		Relays: cfg.Handle.Relays, Roots: cfg.Roots, RID: cfg.Handle.RID, Logger: cfg.Logger, Ways: r.ways,
+		Sign: func(exporter [32]byte) []byte { return wire.SignJoin(r.keys.JoinKey(), exporter, cfg.Handle.RID) },
 	})
 	if err != nil {
-		return nil, fmt.Errorf("reaching the relay: %w", err)
+		return nil, nil, fmt.Errorf("reaching the relay: %w", err)
 	}
-	conn, err := channel.Client(ctx, leg, cfg.handshake(keys, signer, claim))
+	conn, err := channel.Client(ctx, leg, r.handshake())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	s, err := cfg.session(ctx, conn, signer)
+	p, err := r.welcome(ctx, conn)
 	if err != nil {
 		conn.Reset()
-		return nil, err
+		return nil, nil, err
 	}
-	s.start()
-	return s, nil
+	return conn, p, nil
 }
 
 // signer is the key that FINISHED and every call is signed with: the
@@ -192,10 +221,11 @@ func (cfg *Config) signer() (wire.SigningKey, func() error, error) {
 	return cfg.claim()
 }
 
-func (cfg *Config) handshake(keys *channel.Keys, signer wire.SigningKey, claim func() error) channel.ClientConfig {
+func (r *reach) handshake() channel.ClientConfig {
+	cfg := r.cfg
 	h := channel.ClientConfig{
 		Mode: channel.Bearer, RID: cfg.Handle.RID, HandleHash: cfg.Handle.Hash(), Fingerprint: cfg.Handle.Fingerprint,
-		Keys: keys, Signer: signer, BeforeFinished: claim, Rand: cfg.Rand,
+		Keys: r.keys, Signer: r.signer, BeforeFinished: r.beforeFinished, TakeOver: r.takeOver, Rand: cfg.Rand,
 	}
 	if cfg.Handle.Sealed {
 		h.Mode, h.Recipient = channel.Sealed, cfg.Identity.X25519
@@ -203,8 +233,8 @@ func (cfg *Config) handshake(keys *channel.Keys, signer wire.SigningKey, claim f
 	return h
 }
 
-// session reads what follows READY at once: the passport, or CLOSE.
-func (cfg *Config) session(ctx context.Context, conn *channel.Conn, signer wire.SigningKey) (*Session, error) {
+// welcome reads what follows READY at once: the passport, or CLOSE.
+func (r *reach) welcome(ctx context.Context, conn *channel.Conn) (*passport.Passport, error) {
 	stop := context.AfterFunc(ctx, conn.Reset)
 	defer stop()
 	t, body, err := conn.Read()
@@ -220,8 +250,24 @@ func (cfg *Config) session(ctx context.Context, conn *channel.Conn, signer wire.
 		_ = conn.CloseWrite() // the daemon waits for it, but not for long
 		return nil, &OverError{Cause: closed.Cause, Reason: closed.Text}
 	case channel.TypePassport:
-		s := newSession(cfg, conn, signer)
-		return s, s.takePassport(body)
+		return r.verify(conn, body)
 	}
 	return nil, fmt.Errorf("%w: record %d instead of the passport", errProtocol, t)
+}
+
+// verify takes a passport only if its signature, its session, its subject and
+// its daemon are right.
+func (r *reach) verify(conn *channel.Conn, body []byte) (*passport.Passport, error) {
+	signed := append(passport.Signed(nil), body...)
+	p, err := passport.Verify(signed, conn.DaemonKey())
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errProtocol, err)
+	}
+	if err := p.CheckFor(r.cfg.Handle.RID, r.signer.Public()); err != nil {
+		return nil, fmt.Errorf("%w: %w", errProtocol, err)
+	}
+	if p.Daemon != channel.Fingerprint(conn.DaemonKey()) {
+		return nil, fmt.Errorf("%w: the passport is from another daemon", errProtocol)
+	}
+	return p, nil
 }

@@ -19,6 +19,7 @@ import (
 // The rhythm of a connection (wire/README.md §7).
 const (
 	pingRunning = 3 * time.Second  // while a call runs or waits; idle, the daemon pings
+	pingSilent  = 30 * time.Second // idle, without the daemon's own PING
 	deadRunning = 15 * time.Second // silence that ends the connection
 	deadIdle    = 60 * time.Second
 	staleAfter  = 5 * time.Second        // a newest challenge older than this needs a PING first
@@ -30,13 +31,14 @@ var (
 	errSilent   = errors.New("the daemon is silent")
 	errLost     = errors.New("the connection was lost")
 	errClosed   = errors.New("the session was closed here")
+	errFault    = errors.New("the daemon gave up")
 )
 
-// Session is one connection to a session that is open. It is safe for
-// concurrent use; calls run side by side.
+// Session is one that is open: its calls, its passport, and the connection that
+// stands for it now. It is safe for concurrent use; calls run side by side.
 type Session struct {
 	// immutable
-	conn       *channel.Conn
+	reach      *reach
 	rid        [16]byte
 	signer     wire.SigningKey
 	rand       io.Reader
@@ -44,44 +46,54 @@ type Session struct {
 	onPassport func(*passport.Passport)
 	onReceipt  func(report.Receipt) // may be nil
 
-	done       chan struct{} // closed when the connection has ended
+	ctx        context.Context // ends with Close
+	leave      context.CancelFunc
+	done       chan struct{} // closed when the session has ended
 	goroutines sync.WaitGroup
-	wake       chan struct{} // something to answer; capacity 1
 
-	mu        sync.Mutex // guards what is below
-	passport  *passport.Passport
-	deadline  time.Time // by this machine's monotonic clock
-	newest    challenge
-	fresh     chan struct{} // closed and replaced when newest is
-	calls     map[call.ID]*pending
-	pings     [][8]byte // the daemon's, to be answered
-	heard     time.Time // of any record
-	err       error     // why the connection ended
-	closeSent bool
+	mu       sync.Mutex // guards what is below, and every link's and call's state
+	link     *link      // nil while none stands
+	linked   chan struct{}
+	daemon   wireKeys // of the newest connection
+	passport *passport.Passport
+	deadline time.Time // by this machine's monotonic clock
+	calls    map[call.ID]*pending
+	entered  uint64 // counts calls, so that the oldest can be told
+	err      error  // why the session ended
+	closing  bool
 }
 
-// challenge is one the daemon issued, and when it came.
-type challenge struct {
-	value call.Challenge
-	came  time.Time
+// wireKeys is what a session knows of its newest connection while none stands.
+type wireKeys struct {
+	id    [16]byte
+	words []byte
 }
 
-func newSession(cfg *Config, conn *channel.Conn, signer wire.SigningKey) *Session {
-	now := time.Now()
-	return &Session{
-		conn: conn, rid: cfg.Handle.RID, signer: signer, rand: cfg.Rand,
+func newSession(r *reach, conn *channel.Conn, p *passport.Passport) *Session {
+	cfg := r.cfg
+	s := &Session{
+		reach: r, rid: cfg.Handle.RID, signer: r.signer, rand: cfg.Rand,
 		onNotice: cfg.OnNotice, onPassport: cfg.OnPassport, onReceipt: cfg.OnReceipt,
-		done: make(chan struct{}), wake: make(chan struct{}, 1), fresh: make(chan struct{}),
-		deadline: now.Add(conn.Remaining()), heard: now,
-		newest: challenge{value: conn.Challenge(), came: now},
-		calls:  make(map[call.ID]*pending),
+		done: make(chan struct{}), linked: make(chan struct{}),
+		passport: p, calls: make(map[call.ID]*pending),
 	}
+	s.ctx, s.leave = context.WithCancel(context.Background())
+	s.adopt(newLink(s, conn))
+	return s
+}
+
+// adopt makes the link the one that stands; s.mu is held, or nobody has s yet.
+func (s *Session) adopt(l *link) {
+	s.link, s.daemon = l, wireKeys{id: l.conn.ID(), words: l.conn.SessionWords()}
+	s.deadline = time.Now().Add(l.conn.Remaining())
+	close(s.linked)
+	s.linked = make(chan struct{})
 }
 
 func (s *Session) start() {
-	s.goroutines.Go(s.read)
-	s.goroutines.Go(s.answer)
-	s.goroutines.Go(s.keepAlive)
+	l := s.link
+	l.start()
+	s.goroutines.Go(func() { s.stand(l) })
 }
 
 // Passport is what may be called, as the daemon last signed it.
@@ -91,8 +103,13 @@ func (s *Session) Passport() *passport.Passport {
 	return s.passport
 }
 
-// Words are the four session words, to be compared with the issuer (§10).
-func (s *Session) Words() []string { return handle.SessionWords(s.conn.SessionWords()) }
+// Words are the four session words, to be compared with the issuer (§10): those
+// of the newest connection.
+func (s *Session) Words() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return handle.SessionWords(s.daemon.words)
+}
 
 // Remaining is how long the session still lasts, by what the daemon said of
 // it; a client never refuses by it.
@@ -102,7 +119,15 @@ func (s *Session) Remaining() time.Duration {
 	return max(0, time.Until(s.deadline))
 }
 
-// Done is closed when the connection has ended.
+// Away reports whether no connection stands just now; another is being made.
+func (s *Session) Away() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.link == nil && s.err == nil
+}
+
+// Done is closed when the session has ended: with its connection, unless
+// [Config.Redial] is set.
 func (s *Session) Done() <-chan struct{} { return s.done }
 
 // Err is why it ended, an *OverError where the daemon said so; nil before.
@@ -116,160 +141,93 @@ func (s *Session) Err() error {
 // goroutine has.
 func (s *Session) Close() error {
 	s.mu.Lock()
-	first := !s.closeSent && s.err == nil
-	s.closeSent = true
+	first := !s.closing && s.err == nil
+	s.closing = true
+	l := s.link
 	s.mu.Unlock()
-	if first {
-		late := time.AfterFunc(closeGrace, s.conn.Reset)
-		defer late.Stop()
-		bye := call.Close{Cause: call.Closed}
-		if s.conn.Write(channel.TypeClose, bye.Append(nil)) == nil && s.conn.CloseWrite() == nil {
-			<-s.done // the daemon hangs up, or the timer does
-		}
+	if first && l != nil {
+		l.sayGoodbye()
 	}
-	s.conn.Reset()
+	s.leave()
 	s.goroutines.Wait()
 	return nil
 }
 
-// read takes records until the connection ends.
-func (s *Session) read() {
+// stand keeps the session on a connection until it ends.
+func (s *Session) stand(l *link) {
 	for {
-		t, body, err := s.conn.Read()
-		if err == nil {
-			err = s.take(t, body)
+		select {
+		case <-l.done:
+		case <-l.doubt:
+			if !s.reach.cfg.Redial {
+				continue
+			}
+		case <-s.ctx.Done():
 		}
+		if why := s.final(l); why != nil {
+			l.hangUp()
+			s.end(why)
+			return
+		}
+		next, err := s.redial(l)
 		if err != nil {
+			l.hangUp()
 			s.end(err)
 			return
 		}
+		l = next
 	}
+}
+
+// final is why the session ends with this link; nil while it does not.
+func (s *Session) final(l *link) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	over, isOver := errors.AsType[*OverError](l.err)
+	switch {
+	case isOver:
+		return over
+	case s.closing:
+		return errClosed
+	case l.err != nil && !s.reach.cfg.Redial:
+		return fmt.Errorf("%w: %w", errLost, l.err)
+	}
+	return nil
 }
 
 // end fails whatever still waits. Output without END, and a connection without
 // CLOSE, is cut: never taken for complete.
 func (s *Session) end(err error) {
-	s.conn.Reset()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	over, ok := errors.AsType[*OverError](err)
-	switch {
-	case ok:
-		s.err = over
-	case s.closeSent:
-		s.err = errClosed
-	case s.err == nil:
-		s.err = fmt.Errorf("%w: %w", errLost, err)
-	}
-	for _, p := range s.calls {
-		p.cut(s.err)
-	}
-	clear(s.calls)
+	s.err = err
+	s.cutAll(err)
 	close(s.done)
 }
 
-// abandon ends a connection that is of no use any more; read does the rest.
-func (s *Session) abandon(why error) {
-	s.mu.Lock()
-	if s.err == nil {
-		s.err = fmt.Errorf("%w: %w", errLost, why)
+// cutAll cuts every call; s.mu is held.
+func (s *Session) cutAll(err error) {
+	for _, p := range s.calls {
+		p.cut(err)
 	}
-	s.mu.Unlock()
-	s.conn.Reset()
+	clear(s.calls)
 }
 
-func (s *Session) take(t channel.Type, body []byte) error {
-	s.mu.Lock()
-	s.heard = time.Now()
-	s.mu.Unlock()
-	switch t {
-	case channel.TypeOut:
-		return s.takeOutput(body)
-	case channel.TypeEnd:
-		return s.takeEnd(body)
-	case channel.TypePing:
-		p, err := call.ParsePing(body)
-		if err != nil {
-			return err
-		}
-		return s.takePing(p)
-	case channel.TypePong:
-		p, err := call.ParsePong(body)
-		if err != nil {
-			return err
-		}
-		s.adopt(p.Challenge)
-		return nil
-	case channel.TypeNotice:
-		return s.takeNotice(body)
-	case channel.TypePassport:
-		return s.takePassport(body)
-	case channel.TypeClose:
-		c, err := call.ParseClose(body)
-		if err != nil {
-			return err
-		}
-		return &OverError{Cause: c.Cause, Reason: c.Text}
-	case channel.TypeError:
-		f, err := call.ParseFault(body)
-		if err != nil {
-			return err
-		}
-		return fmt.Errorf("the daemon gave up: %s", f.Text)
-	}
-	return fmt.Errorf("%w: record %d", errProtocol, t)
-}
-
-// maxUnanswered bounds the PINGs that wait for their answer to be written.
-const maxUnanswered = 16
-
-func (s *Session) takePing(p call.Ping) error {
-	s.adopt(p.Challenge)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.pings) == maxUnanswered {
-		return fmt.Errorf("%w: %d pings and no time to answer", errProtocol, maxUnanswered)
-	}
-	s.pings = append(s.pings, p.Nonce)
-	s.signal()
-	return nil
-}
-
-// adopt takes the daemon's newest challenge (§7).
-func (s *Session) adopt(c call.Challenge) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.newest = challenge{value: c, came: time.Now()}
-	close(s.fresh)
-	s.fresh = make(chan struct{})
-}
-
-// takePassport shows and uses a passport only once its signature, its session,
-// its subject and its daemon are right. A newer one replaces it.
-func (s *Session) takePassport(body []byte) error {
-	signed := append(passport.Signed(nil), body...)
-	p, err := passport.Verify(signed, s.conn.DaemonKey())
-	if err != nil {
-		return fmt.Errorf("%w: %w", errProtocol, err)
-	}
-	if err := p.CheckFor(s.rid, s.signer.Public()); err != nil {
-		return fmt.Errorf("%w: %w", errProtocol, err)
-	}
-	if p.Daemon != channel.Fingerprint(s.conn.DaemonKey()) {
-		return fmt.Errorf("%w: the passport is from another daemon", errProtocol)
-	}
+// takePassport replaces the passport by a newer one. The first of a connection
+// may be the one that is known.
+func (s *Session) takePassport(p *passport.Passport, first bool) error {
 	s.mu.Lock()
 	before := s.passport
-	if before != nil && p.Serial <= before.Serial {
+	if p.Serial < before.Serial || p.Serial == before.Serial && !first {
 		s.mu.Unlock()
 		return fmt.Errorf("%w: passport %d after %d", errProtocol, p.Serial, before.Serial)
 	}
 	s.passport = p
-	if before != nil {
+	if !first {
 		s.deadline = s.deadline.Add(p.Expires.Sub(before.Expires))
 	}
 	s.mu.Unlock()
-	if before != nil && s.onPassport != nil {
+	if p.Serial > before.Serial && s.onPassport != nil {
 		s.onPassport(p)
 	}
 	return nil
@@ -300,111 +258,44 @@ func (s *Session) takeNotice(body []byte) error {
 	return nil
 }
 
-// signal wakes answer; s.mu is held.
-func (s *Session) signal() {
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
-}
+// errAway: no connection stood for as long as a call waits for one.
+var errAway = fmt.Errorf("%w, and there is no other yet", errLost)
 
-// answer writes what the reader owes the daemon, so that reading never waits
-// for writing: two ends that did would stand still for ever.
-func (s *Session) answer() {
-	for {
-		select {
-		case <-s.wake:
-		case <-s.done:
-			return
-		}
-		pings, windows := s.owed()
-		for _, nonce := range pings {
-			if s.conn.Write(channel.TypePong, call.Pong{Nonce: nonce}.Append(nil)) != nil {
-				return // the reader meets the same end
-			}
-		}
-		for _, w := range windows {
-			if s.conn.Write(channel.TypeWindow, w.Append(nil)) != nil {
-				return
-			}
-		}
-	}
-}
-
-func (s *Session) owed() (pings [][8]byte, windows []call.Window) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	pings, s.pings = s.pings, nil
-	for id, p := range s.calls {
-		if w, due := p.window(id); due {
-			windows = append(windows, w)
-		}
-	}
-	return pings, windows
-}
-
-// keepAlive pings while something runs, and gives a silent daemon up.
-func (s *Session) keepAlive() {
-	tick := time.NewTicker(pingRunning)
-	defer tick.Stop()
-	for {
-		select {
-		case <-s.done:
-			return
-		case now := <-tick.C:
-			s.mu.Lock()
-			busy, silence := len(s.calls) > 0, now.Sub(s.heard)
-			s.mu.Unlock()
-			if silence > deadIdle || busy && silence > deadRunning {
-				s.abandon(errSilent)
-				return
-			}
-			if !busy {
-				continue
-			}
-			if err := s.ping(); err != nil {
-				s.abandon(err) // nobody would notice a silent daemon from here on
-				return
-			}
-		}
-	}
-}
-
-func (s *Session) ping() error {
-	var p call.Ping
-	if _, err := io.ReadFull(s.rand, p.Nonce[:]); err != nil {
-		return fmt.Errorf("drawing a nonce: %w", err)
-	}
-	return s.conn.Write(channel.TypePing, p.Append(nil))
-}
-
-// current is a challenge young enough to call with; after a pause it takes one
-// round trip to get one.
-func (s *Session) current(ctx context.Context) (call.Challenge, error) {
-	asked := false
+// ready is a connection that stands, and a challenge young enough to call with:
+// after a pause that takes one round trip, and while no connection stands it
+// waits for one, but not for ever.
+func (s *Session) ready(ctx context.Context) (*link, call.Challenge, error) {
+	late := time.NewTimer(awayFor)
+	defer late.Stop()
+	var asked *link
 	for {
 		s.mu.Lock()
-		newest, fresh, err := s.newest, s.fresh, s.err
+		l, linked, err := s.link, s.linked, s.err
+		var newest challenge
+		var fresh chan struct{}
+		if l != nil {
+			newest, fresh = l.newest, l.fresh
+		}
 		s.mu.Unlock()
-		if err != nil {
-			return call.Challenge{}, err
-		}
-		if time.Since(newest.came) < staleAfter {
-			return newest.value, nil
-		}
-		if !asked {
-			if err := s.ping(); err != nil {
-				return call.Challenge{}, fmt.Errorf("%w: %w", errLost, err)
+		switch {
+		case err != nil:
+			return nil, call.Challenge{}, err
+		case l != nil && newest.age() < staleAfter:
+			return l, newest.value, nil
+		case l != nil && asked != l:
+			asked = l
+			if err := l.ping(); err != nil {
+				l.abandon(err)
 			}
-			asked = true
 		}
 		select {
 		case <-fresh:
+		case <-linked:
 		case <-s.done:
+		case <-late.C:
+			return nil, call.Challenge{}, errAway
 		case <-ctx.Done():
-			return call.Challenge{}, context.Cause(ctx)
-		case <-time.After(deadRunning):
-			s.abandon(errSilent)
+			return nil, call.Challenge{}, context.Cause(ctx)
 		}
 	}
 }

@@ -27,13 +27,15 @@ type ClientConfig struct {
 	// nil for bearer.
 	Recipient func() *ecdh.PrivateKey
 	// Signer is the registered Ed25519 key, or the claim's.
-	Signer   wire.SigningKey
-	Replaces [16]byte
-	Resume   []Resume
+	Signer wire.SigningKey
 	// BeforeFinished, where set, is called once the daemon is known and before
 	// anything is claimed: a bearer client makes its claim durable there.
 	BeforeFinished func() error
-	Rand           io.Reader
+	// TakeOver, where set, is asked last before FINISHED is written which
+	// connection this one replaces, and which calls go on here: from then on
+	// nothing may be taken from the other.
+	TakeOver func() (replaces [16]byte, calls []Resume)
+	Rand     io.Reader
 }
 
 // ErrWrongDaemon says that whoever answered is not the daemon of the handle.
@@ -185,9 +187,9 @@ func (c *ClientConfig) decapsulate(key kem.PrivateKey, psk []byte, th1b Transcri
 
 // finish sends FINISHED and verifies READY.
 func (c *ClientConfig) finish(conn *Conn, nonce [32]byte) error {
-	f := Finished{
-		Nonce: nonce, Key: c.Signer.Public(),
-		Replaces: c.Replaces, Resume: c.Resume,
+	f := Finished{Nonce: nonce, Key: c.Signer.Public()}
+	if c.TakeOver != nil {
+		f.Replaces, f.Resume = c.TakeOver()
 	}
 	body := f.sign(c.Signer.Reveal(), conn.transcript, c.RID)
 	body = append(body, finishedMAC(conn.keys, conn.transcript, body)...)

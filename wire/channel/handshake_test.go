@@ -22,8 +22,8 @@ func TestBothEndsAgreeOnEverything(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t)
 			cfg := s.clientConfig(mode)
-			cfg.Replaces = [16]byte{9}
-			cfg.Resume = []Resume{{ID: [16]byte{4}, Stdout: 5, Stderr: 6}}
+			replaces, resume := [16]byte{9}, Resume{ID: [16]byte{4}, Stdout: 5, Stderr: 6}
+			cfg.TakeOver = func() ([16]byte, []Resume) { return replaces, []Resume{resume} }
 			client, daemon, clientErr, daemonErr := shake(t, s.daemonConfig(mode), cfg)
 			if err := errors.Join(clientErr, daemonErr); err != nil {
 				t.Fatal(err)
@@ -41,7 +41,7 @@ func TestBothEndsAgreeOnEverything(t *testing.T) {
 				t.Error("the client has another daemon's key")
 			}
 			last := s.authority.last
-			if last.Replaces != cfg.Replaces || len(last.Resume) != 1 || last.Resume[0] != cfg.Resume[0] {
+			if last.Replaces != replaces || len(last.Resume) != 1 || last.Resume[0] != resume {
 				t.Errorf("FINISHED came as %+v", last)
 			}
 		})

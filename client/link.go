@@ -1,0 +1,291 @@
+package client
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"openscope/wire/call"
+	"openscope/wire/channel"
+)
+
+// link is one connection of a session. What it knows of the other end is
+// guarded by the session's lock.
+type link struct {
+	// immutable
+	s     *Session
+	conn  *channel.Conn
+	done  chan struct{} // closed when its reader has returned
+	doubt chan struct{} // it has been silent; capacity 1
+	wake  chan struct{} // something to answer; capacity 1
+
+	goroutines sync.WaitGroup
+
+	// guarded by s.mu
+	newest  challenge
+	fresh   chan struct{} // closed and replaced when newest is
+	pings   [][8]byte     // the daemon's, to be answered
+	heardOf []call.Window // last acknowledgements of calls that have ended
+	heard   time.Time     // of any record
+	asked   time.Time     // of our oldest PING since; zero where there is none
+	err     error         // why it ended
+}
+
+// challenge is one the daemon issued, and when it came.
+type challenge struct {
+	value call.Challenge
+	came  time.Time
+}
+
+// age counts the time that the machine slept, which its monotonic clock does
+// not: the daemon's clock went on.
+func (c challenge) age() time.Duration {
+	now := time.Now()
+	return max(now.Sub(c.came), now.Round(0).Sub(c.came.Round(0)))
+}
+
+func newLink(s *Session, conn *channel.Conn) *link {
+	now := time.Now()
+	return &link{
+		s: s, conn: conn, heard: now, newest: challenge{value: conn.Challenge(), came: now},
+		done: make(chan struct{}), doubt: make(chan struct{}, 1), wake: make(chan struct{}, 1), fresh: make(chan struct{}),
+	}
+}
+
+func (l *link) start() {
+	l.goroutines.Go(l.read)
+	l.goroutines.Go(l.answer)
+	l.goroutines.Go(l.keepAlive)
+}
+
+// hangUp ends the connection and returns when nothing more comes of it.
+func (l *link) hangUp() {
+	l.conn.Reset()
+	l.goroutines.Wait()
+}
+
+// read takes records until the connection ends.
+func (l *link) read() {
+	for {
+		t, body, err := l.conn.Read()
+		if err == nil {
+			err = l.take(t, body)
+		}
+		if err != nil {
+			l.end(err)
+			return
+		}
+	}
+}
+
+func (l *link) end(err error) {
+	l.conn.Reset()
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	if l.err == nil {
+		l.err = err
+	}
+	if l.s.link == l {
+		l.s.link = nil
+	}
+	close(l.done)
+}
+
+// abandon ends a connection that is of no use any more; read does the rest.
+func (l *link) abandon(why error) {
+	l.s.mu.Lock()
+	if l.err == nil {
+		l.err = why
+	}
+	l.s.mu.Unlock()
+	l.conn.Reset()
+}
+
+// sayGoodbye ends the session in order.
+func (l *link) sayGoodbye() {
+	late := time.AfterFunc(closeGrace, l.conn.Reset)
+	defer late.Stop()
+	bye := call.Close{Cause: call.Closed}
+	if l.conn.Write(channel.TypeClose, bye.Append(nil)) == nil && l.conn.CloseWrite() == nil {
+		<-l.done // the daemon hangs up, or the timer does
+	}
+	l.conn.Reset()
+}
+
+func (l *link) take(t channel.Type, body []byte) error {
+	l.s.mu.Lock()
+	l.heard, l.asked = time.Now(), time.Time{}
+	l.s.mu.Unlock()
+	switch t {
+	case channel.TypeOut:
+		return l.takeOutput(body)
+	case channel.TypeEnd:
+		return l.takeEnd(body)
+	case channel.TypePing:
+		p, err := call.ParsePing(body)
+		if err != nil {
+			return err
+		}
+		return l.takePing(p)
+	case channel.TypePong:
+		p, err := call.ParsePong(body)
+		if err != nil {
+			return err
+		}
+		l.adopt(p.Challenge)
+		return nil
+	case channel.TypeNotice:
+		return l.s.takeNotice(body)
+	case channel.TypePassport:
+		p, err := l.s.reach.verify(l.conn, body)
+		if err != nil {
+			return err
+		}
+		return l.s.takePassport(p, false)
+	case channel.TypeClose:
+		c, err := call.ParseClose(body)
+		if err != nil {
+			return err
+		}
+		return &OverError{Cause: c.Cause, Reason: c.Text}
+	case channel.TypeError:
+		f, err := call.ParseFault(body)
+		if err != nil {
+			return err
+		}
+		return fmt.Errorf("%w: %s", errFault, f.Text)
+	}
+	return fmt.Errorf("%w: record %d", errProtocol, t)
+}
+
+// maxUnanswered bounds the PINGs that wait for their answer to be written.
+const maxUnanswered = 16
+
+func (l *link) takePing(p call.Ping) error {
+	l.adopt(p.Challenge)
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	if len(l.pings) == maxUnanswered {
+		return fmt.Errorf("%w: %d pings and no time to answer", errProtocol, maxUnanswered)
+	}
+	l.pings = append(l.pings, p.Nonce)
+	l.signal()
+	return nil
+}
+
+// adopt takes the daemon's newest challenge (§7).
+func (l *link) adopt(c call.Challenge) {
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	l.newest = challenge{value: c, came: time.Now()}
+	close(l.fresh)
+	l.fresh = make(chan struct{})
+}
+
+// signal wakes answer.
+func (l *link) signal() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// answer writes what the reader owes the daemon, so that reading never waits
+// for writing: two ends that did would stand still for ever.
+func (l *link) answer() {
+	for {
+		select {
+		case <-l.wake:
+		case <-l.done:
+			return
+		}
+		pings, windows := l.owed()
+		for _, nonce := range pings {
+			if l.conn.Write(channel.TypePong, call.Pong{Nonce: nonce}.Append(nil)) != nil {
+				return // the reader meets the same end
+			}
+		}
+		for _, w := range windows {
+			if l.conn.Write(channel.TypeWindow, w.Append(nil)) != nil {
+				return
+			}
+		}
+	}
+}
+
+func (l *link) owed() (pings [][8]byte, windows []call.Window) {
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	pings, l.pings = l.pings, nil
+	windows, l.heardOf = l.heardOf, nil
+	for id, p := range l.s.calls {
+		if w, due := p.window(id); p.link == l && due {
+			windows = append(windows, w)
+		}
+	}
+	return pings, windows
+}
+
+// lookInterval is how often a link's silence is looked at.
+const lookInterval = time.Second
+
+// keepAlive pings while something runs, doubts a silent daemon, and gives it up.
+func (l *link) keepAlive() {
+	tick := time.NewTicker(lookInterval)
+	defer tick.Stop()
+	var pinged time.Time
+	for {
+		select {
+		case <-l.done:
+			return
+		case <-tick.C:
+		}
+		now := time.Now()
+		l.s.mu.Lock()
+		busy, silence, asked := len(l.s.calls) > 0, now.Sub(l.heard), l.asked
+		l.s.mu.Unlock()
+		unanswered := time.Duration(0)
+		if !asked.IsZero() {
+			unanswered = now.Sub(asked)
+		}
+		if silence > deadIdle || busy && silence > deadRunning || unanswered > deadRunning {
+			l.abandon(errSilent)
+			return
+		}
+		if busy && silence > doubtAfter || unanswered > doubtAfter {
+			select {
+			case l.doubt <- struct{}{}:
+			default:
+			}
+		}
+		if due := busy || silence > pingSilent; !due || now.Sub(pinged) < pingRunning {
+			continue
+		}
+		pinged = now
+		if err := l.ping(); err != nil {
+			l.abandon(err) // nobody would notice a silent daemon from here on
+			return
+		}
+	}
+}
+
+func (l *link) ping() error {
+	var p call.Ping
+	if _, err := io.ReadFull(l.s.rand, p.Nonce[:]); err != nil {
+		return fmt.Errorf("drawing a nonce: %w", err)
+	}
+	l.s.mu.Lock()
+	if l.asked.IsZero() {
+		l.asked = time.Now()
+	}
+	l.s.mu.Unlock()
+	return l.conn.Write(channel.TypePing, p.Append(nil))
+}
+
+// lively reports whether anything has come since the given time.
+func (l *link) lively(since time.Time) bool {
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	return l.err == nil && l.heard.After(since)
+}

@@ -1,0 +1,190 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"openscope/passport"
+	"openscope/wire"
+	"openscope/wire/call"
+	"openscope/wire/channel"
+)
+
+// How a lost connection is made again (wire/README.md §8).
+const (
+	doubtAfter  = 5 * time.Second  // silence, or an unanswered PING, before a second connection is tried
+	awayFor     = 90 * time.Second // how long a call waits for a connection: the daemon's 15 s and 60 s, and a margin
+	attemptFor  = 15 * time.Second // one attempt may take
+	redialFirst = 50 * time.Millisecond
+	redialMost  = 2 * time.Second
+	patientFor  = 5 * time.Minute // then attempts are redialRare apart
+	redialRare  = 30 * time.Second
+	// A relay that answers and does not know the session may have been restarted:
+	// the daemon is on its way.
+	redialRefused = 400 * time.Millisecond
+	// hardMargin is how long after the session's hard limit it may be refused
+	// before it is taken for over: the two clocks may differ.
+	hardMargin = 5 * time.Minute
+)
+
+// errLively says that the first connection answers again, so that no other is
+// needed.
+var errLively = errors.New("the connection is alive")
+
+// redial returns the link that the session goes on with: another one, or l
+// itself where that comes back to life. The error is final.
+func (s *Session) redial(l *link) (*link, error) {
+	began := time.Now()
+	s.mu.Lock()
+	if errors.Is(l.err, errFault) {
+		s.cutAll(l.err) // what we said of them was not believed
+	}
+	lost := l.err
+	s.mu.Unlock()
+	if lost == nil {
+		lost = errSilent
+	}
+	told := false
+	for pause := redialFirst; ; pause = min(2*pause, redialMost) {
+		next, err := s.again(l, began)
+		switch {
+		case errors.Is(err, errLively):
+			s.tell(told, nil)
+			return l, nil
+		case err == nil:
+			s.tell(told, nil)
+			return next, nil
+		case s.hopeless(err, began):
+			return nil, err
+		}
+		s.reach.cfg.Logger.Debug("connecting again", "error", err)
+		if s.Away() && !told {
+			told = true
+			s.tell(true, lost)
+		}
+		s.cutLong(began)
+		if errors.Is(err, wire.ErrRefused) {
+			pause = min(pause, redialRefused)
+		}
+		if time.Since(began) > patientFor {
+			pause = redialRare
+		}
+		select {
+		case <-time.After(pause/2 + rand.N(pause/2)):
+		case <-s.ctx.Done():
+			return nil, errClosed
+		}
+	}
+}
+
+func (s *Session) tell(worth bool, lost error) {
+	if worth && s.reach.cfg.OnConnection != nil {
+		s.reach.cfg.OnConnection(lost)
+	}
+}
+
+// hopeless reports whether another attempt cannot go better: the session is
+// over, or whoever answers is somebody else, or no relay has known it for as
+// long as it can last.
+func (s *Session) hopeless(err error, began time.Time) bool {
+	if _, over := errors.AsType[*OverError](err); over || errors.Is(err, ErrWrongDaemon) || errors.Is(err, errClosed) {
+		return true
+	}
+	hard := s.reach.cfg.Handle.HardLimit.Add(hardMargin)
+	return errors.Is(err, wire.ErrRefused) && time.Since(began) > retryFor && time.Now().After(hard)
+}
+
+// cutLong cuts the calls that have been without a connection for too long: the
+// daemon goes on with them no longer. So that none waits for ever, whatever may
+// still be told of it.
+func (s *Session) cutLong(began time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.link == nil && time.Since(began) > awayFor {
+		s.cutAll(errAway)
+	}
+}
+
+// again tries once to replace the link.
+func (s *Session) again(l *link, began time.Time) (*link, error) {
+	ctx, stop := context.WithTimeout(s.ctx, attemptFor)
+	defer stop()
+	r := *s.reach
+	r.beforeFinished = func() error {
+		if l.lively(began) {
+			return errLively
+		}
+		return nil
+	}
+	var listed []*pending
+	r.takeOver = func() ([16]byte, []channel.Resume) {
+		var calls []channel.Resume
+		calls, listed = s.unfinished(l)
+		return s.daemon.id, calls
+	}
+	if l.lively(began) {
+		return l, errLively
+	}
+	conn, p, err := r.attempt(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.goOn(conn, p, listed)
+}
+
+// unfinished ends the link and lists the calls that have no END, the oldest
+// first. Nothing more comes of the link after it.
+func (s *Session) unfinished(l *link) (calls []channel.Resume, listed []*pending) {
+	l.abandon(errSilent)
+	l.hangUp()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.calls {
+		if !p.ended {
+			listed = append(listed, p)
+		}
+	}
+	slices.SortFunc(listed, func(a, b *pending) int { return cmp.Compare(a.number, b.number) })
+	listed = listed[:min(len(listed), channel.MaxResume)]
+	for _, p := range listed {
+		calls = append(calls, channel.Resume{ID: p.id, Stdout: p.came[0], Stderr: p.came[1]})
+	}
+	return calls, listed
+}
+
+// errCrowded is why a call is cut that did not fit into the list.
+var errCrowded = errors.New("the connection was lost with more calls under way than can go on")
+
+// goOn puts the session on a new connection: the listed calls go on there.
+func (s *Session) goOn(conn *channel.Conn, p *passport.Passport, listed []*pending) (*link, error) {
+	l := newLink(s, conn)
+	if err := s.takePassport(p, true); err != nil {
+		conn.Reset()
+		return nil, err
+	}
+	s.mu.Lock()
+	s.adopt(l)
+	var cancelled []call.ID
+	for id, p := range s.calls {
+		if !slices.Contains(listed, p) {
+			p.cut(errCrowded)
+			delete(s.calls, id)
+			continue
+		}
+		p.moveTo(l)
+		if p.cancelled {
+			cancelled = append(cancelled, id)
+		}
+	}
+	l.signal()
+	s.mu.Unlock()
+	l.start()
+	for _, id := range cancelled {
+		_ = conn.Write(channel.TypeCancel, call.AppendCancel(nil, id)) // where it fails, the next connection's list has it again
+	}
+	return l, nil
+}
