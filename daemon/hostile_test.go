@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -187,6 +189,8 @@ type meeting struct {
 	enc       []byte
 	challenge call.Challenge
 	key       ed25519.PrivateKey // who joins
+	replaces  connID
+	list      []channel.Resume // calls it takes over
 }
 
 // meet has the core answer. msg1 is made up but for the commitment: only the
@@ -218,7 +222,13 @@ func (m *meeting) th2() [32]byte { return m.th1b.WithMsg2(m.enc, m.ct2).TH2() }
 func (m *meeting) finished(key ed25519.PrivateKey) []byte {
 	th2 := m.th2()
 	body := append(bytes.Clone(m.nonce[:]), key.Public().(ed25519.PublicKey)...)
-	body = append(body, make([]byte, 16+1)...)
+	body = append(body, m.replaces[:]...)
+	body = append(body, byte(len(m.list)))
+	for _, r := range m.list {
+		body = append(body, r.ID[:]...)
+		body = binary.BigEndian.AppendUint64(body, r.Stdout)
+		body = binary.BigEndian.AppendUint64(body, r.Stderr)
+	}
 	return append(body, ed25519.Sign(key, wire.LP([]byte("openscope/1 client signature"), m.session.RID[:], th2[:], body))...)
 }
 
@@ -236,6 +246,22 @@ func (m *meeting) attach() *seamPeer {
 	}
 	m.half.t.Cleanup(func() { m.half.Detach(m.id, true) })
 	return p
+}
+
+// takeOver joins the session again, in the place of another connection, and
+// says what became of it.
+func (m *meeting) takeOver(replaces connID, list ...channel.Resume) (*meeting, *seamPeer, error) {
+	m.half.t.Helper()
+	next := m.half.meet(m.session)
+	next.replaces, next.list = replaces, list
+	accepted, err := m.half.Accept(m.half.ctx, next.id, next.ct2, next.finished(next.key))
+	if err != nil {
+		m.half.t.Fatal(err)
+	}
+	next.challenge = accepted.Challenge
+	p := next.peer()
+	m.half.t.Cleanup(func() { m.half.Detach(next.id, true) })
+	return next, p, m.half.Attach(next.id, p, attachment{SAS: make([]byte, 32)})
 }
 
 // peer is the net half's side of the connection, of an honest one.
@@ -274,11 +300,13 @@ type seamPeer struct {
 	away    func() error // where set, what comes of a PING
 	output  uint64
 	came    map[call.ID]*[2]uint64 // of each stream, with what came before
-	printed []byte // the beginning of it
+	printed []byte                 // the beginning of it
 	issued  int
 	last    passport.Signed
 	closed  []call.Close
 	ended   map[call.ID]call.Result
+	ends    map[call.ID][]byte // as they came, with their signatures
+	notices []call.NoticeKind
 	changed chan struct{}
 }
 
@@ -288,9 +316,9 @@ func (p *seamPeer) Output(_ context.Context, id call.ID, s call.Stream, data []b
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	next := p.next(id)
+	next[s-1] += uint64(len(data))
 	if p.half != nil {
-		next := p.next(id)
-		next[s-1] += uint64(len(data))
 		defer p.half.Acknowledge(p.id, call.Window{ID: id, Stdout: next[0], Stderr: next[1]})
 	}
 	p.output += uint64(len(data))
@@ -315,11 +343,15 @@ func (p *seamPeer) Continue(id call.ID, stdout, stderr uint64) {
 	*p.next(id) = [2]uint64{stdout, stderr}
 }
 
-func (p *seamPeer) End(id call.ID, body, _ []byte) error {
+func (p *seamPeer) End(id call.ID, body, signature []byte) error {
 	r, err := call.ParseResult(body)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.ended[id] = r
+	if p.ends == nil {
+		p.ends = make(map[call.ID][]byte)
+	}
+	p.ends[id] = slices.Concat(body, signature)
 	select {
 	case p.changed <- struct{}{}:
 	default:
@@ -327,7 +359,19 @@ func (p *seamPeer) End(id call.ID, body, _ []byte) error {
 	return err
 }
 
-func (p *seamPeer) Notify(call.Notice) error { return nil }
+func (p *seamPeer) Notify(n call.Notice) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.notices = append(p.notices, n.Kind)
+	return nil
+}
+
+// noticed reports whether a notice of the kind has come.
+func (p *seamPeer) noticed(kind call.NoticeKind) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Contains(p.notices, kind)
+}
 
 func (p *seamPeer) Issue(signed passport.Signed) error {
 	p.mu.Lock()

@@ -78,7 +78,7 @@ func (c *core) untilNextDeadline() time.Duration {
 }
 
 func (c *core) sweep() {
-	c.cutLost()
+	defer c.cutLost() // a session's own end goes before
 	for _, s := range c.sessions.All() {
 		share, ok := c.shareOf(s.RID)
 		if ok && s.Lifetime.Remaining() == 0 {

@@ -181,7 +181,7 @@ func resultError(p *passport.Passport, verb string, r client.Result) error {
 	case call.Stale, call.Unseen:
 		return term.Errorf(term.Unreachable, "%s did not run%s", verb, reason).WithHint("try again")
 	case call.Cut:
-		return term.Errorf(term.Unknown, "the connection was lost: %s may have run, and its output is incomplete", verb)
+		return term.Errorf(term.Unknown, "the connection was lost: %s may have run, and its output is incomplete%s", verb, reason)
 	}
 	return overError(&client.OverError{Cause: r.Cause, Reason: r.Reason})
 }

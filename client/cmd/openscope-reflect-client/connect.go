@@ -64,6 +64,14 @@ func (o *options) connectWith(ctx context.Context, env *term.Env, answers *bufio
 		o.told.add(text)
 	}
 	cfg.OnPassport, cfg.OnReceipt = changed, o.keepReceipts(env)
+	cfg.Redial = true
+	cfg.OnConnection = func(lost error) {
+		if lost != nil {
+			o.told.add("the connection was lost; connecting again")
+			return
+		}
+		o.told.add("connected again")
+	}
 	if s, err = client.Connect(ctx, cfg); err != nil {
 		return nil, false, connectError(ctx, h, err)
 	}

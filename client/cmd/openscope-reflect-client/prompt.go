@@ -109,12 +109,15 @@ func (sh *shell) say(text string) {
 	fmt.Fprintln(sh.screen, term.Clean(text))
 }
 
-// prompt is the text before the line: whose daemon, and how long the session
-// still lasts.
+// prompt is the text before the line: whose daemon, how long the session still
+// lasts, and that no connection stands for it just now.
 func (sh *shell) prompt() string {
 	name := sh.daemon
 	if name != "" {
 		name += " "
+	}
+	if sh.session.Away() {
+		name += "away "
 	}
 	return name + countdown(sh.session.Remaining()) + "> "
 }
