@@ -8,4 +8,5 @@ const (
 	clockSchedules         = 500
 	childEdits             = 10_000
 	executedAttacks        = 1_000
+	stormSeeds             = 5_000
 )

@@ -14,4 +14,6 @@ const (
 	// executedAttacks is how many distinct values that a sample's parameter lets
 	// through are executed, of 1,000 tried.
 	executedAttacks = 3
+	// stormSeeds is how many bad networks calls are made through.
+	stormSeeds = 20
 )

@@ -187,6 +187,7 @@ func anew(c *Conn, leg *memoryLeg) *Conn {
 	}
 	again.rx.leg, again.rx.dir, again.rx.allowed = leg, direction{aead: c.rx.dir.aead, iv: c.rx.dir.iv}, c.rx.allowed
 	again.tx.leg, again.tx.dir = leg, direction{aead: c.tx.dir.aead, iv: c.tx.dir.iv}
+	again.tx.writing = make(chan struct{}, 1)
 	return again
 }
 

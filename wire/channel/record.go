@@ -103,16 +103,21 @@ func (d *direction) step(n int) error {
 type tx struct {
 	leg wire.Leg
 
-	mu  sync.Mutex // guards what is below
-	dir direction
-	buf []byte
+	// writing is held by whoever writes, and guards what is below. A channel, not
+	// a mutex: one waits here for the network, and in a test's bubble time goes on
+	// only while all that wait do so for something of the bubble.
+	writing chan struct{}
+	dir     direction
+	buf     []byte
 }
 
-func newTx(leg wire.Leg, k recordKey) tx { return tx{leg: leg, dir: newDirection(k)} }
+func newTx(leg wire.Leg, k recordKey) tx {
+	return tx{leg: leg, dir: newDirection(k), writing: make(chan struct{}, 1)}
+}
 
 func (t *tx) write(typ Type, parts [][]byte) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	t.writing <- struct{}{}
+	defer func() { <-t.writing }()
 	if t.dir.err == nil {
 		t.dir.err = t.seal(typ, parts)
 	}
@@ -149,8 +154,8 @@ func (t *tx) seal(typ Type, parts [][]byte) error {
 var errWriteClosed = errors.New("the connection is closed for writing")
 
 func (t *tx) closeWrite() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	t.writing <- struct{}{}
+	defer func() { <-t.writing }()
 	if t.dir.err == nil {
 		t.dir.err = errWriteClosed
 	}

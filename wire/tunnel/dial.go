@@ -45,6 +45,8 @@ const (
 // restarted relay, and on a client's leg they would be the whole idle cost.
 func Config(incoming, streams int64) *quic.Config {
 	return &quic.Config{
+		// The least that a path must carry: tunnels take a part of what is usual.
+		InitialPacketSize:              1200,
 		HandshakeIdleTimeout:           handshakeTimeout,
 		MaxIdleTimeout:                 2 * wire.RelayIdle,
 		InitialStreamReceiveWindow:     64 << 10,
