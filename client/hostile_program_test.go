@@ -156,6 +156,7 @@ func withstandsAtThePrompt(t *testing.T, program string) {
 		}
 	}
 	const flood = 20_000
+	var lost *call.ID // of one connection after the other
 	for name, c := range map[string]struct {
 		script func(c *channel.Conn)
 		lines  []string
@@ -174,8 +175,17 @@ func withstandsAtThePrompt(t *testing.T, program string) {
 		"the end, and why": {func(c *channel.Conn) {
 			_ = c.Write(channel.TypeClose, call.Close{Cause: call.Revoked, Text: "enough"}.Append(nil))
 		}, nil, 9, "the session is over: revoked: enough", 0},
-		"the end of its time":           {func(c *channel.Conn) { _ = c.Write(channel.TypeClose, call.Close{Cause: call.Expired}.Append(nil)) }, nil, 9, "the session is over: expired", 0},
-		"a connection that is lost":     {func(c *channel.Conn) { nextCall(c); c.Reset() }, []string{"test.verb"}, 7, "hint: connect again", 0},
+		"the end of its time": {func(c *channel.Conn) { _ = c.Write(channel.TypeClose, call.Close{Cause: call.Expired}.Append(nil)) }, nil, 9, "the session is over: expired", 0},
+		"a connection that is lost, and the call with it": {func(c *channel.Conn) {
+			if lost == nil {
+				if req, _, ok := nextCall(c); ok {
+					lost = &req.ID
+				}
+				c.Reset()
+				return
+			}
+			d.end(c, call.Result{ID: *lost, Cause: call.Unseen, Stdout: digest(""), Stderr: digest("")}, [32]byte{})
+		}, []string{"test.verb", "quit"}, 0, "test.verb did not run", 0},
 		"a passport that nobody signed": {sentPassport(make([]byte, 500)), nil, 7, "", 0},
 		"notices without end": {func(c *channel.Conn) {
 			for range flood {

@@ -21,6 +21,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -470,6 +471,7 @@ func withstandsAHostileDaemon(t *testing.T, program string) {
 	sent := func(typ channel.Type, body []byte) func(*channel.Conn, call.ID, [32]byte) {
 		return func(c *channel.Conn, _ call.ID, _ [32]byte) { _ = c.Write(typ, body) }
 	}
+	var connections atomic.Int32
 	shows := func(edit func(p fields)) func(c *channel.Conn) {
 		return func(c *channel.Conn) { _ = c.Write(channel.TypePassport, d.forged(edit)) }
 	}
@@ -546,7 +548,12 @@ func withstandsAHostileDaemon(t *testing.T, program string) {
 			r[0] ^= 1
 			d.end(c, call.Result{ID: id, Cause: call.Exited, Stdout: digest(""), Stderr: digest("")}, r)
 		}},
-		"a reset":              {code: 10, call: func(c *channel.Conn, _ call.ID, _ [32]byte) { c.Reset() }},
+		"a reset, and no trace of the call": {code: 10, passport: func(c *channel.Conn) {
+			d.welcome(c)
+			if connections.Add(1) > 1 {
+				_ = c.Write(channel.TypeError, call.Fault{Code: 1, Text: "what call?"}.Append(nil))
+			}
+		}, call: func(c *channel.Conn, _ call.ID, _ [32]byte) { c.Reset() }},
 		"a forged passport":    {code: 7, passport: sentPassport(make([]byte, 500))},
 		"a call by the daemon": {code: 10, call: sent(channel.TypeCall, make([]byte, 100))},
 	} {

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -16,6 +17,7 @@ type link struct {
 	// immutable
 	s     *Session
 	conn  *channel.Conn
+	made  time.Time
 	done  chan struct{} // closed when its reader has returned
 	doubt chan struct{} // it has been silent; capacity 1
 	wake  chan struct{} // something to answer; capacity 1
@@ -48,7 +50,7 @@ func (c challenge) age() time.Duration {
 func newLink(s *Session, conn *channel.Conn) *link {
 	now := time.Now()
 	return &link{
-		s: s, conn: conn, heard: now, newest: challenge{value: conn.Challenge(), came: now},
+		s: s, conn: conn, made: now, heard: now, newest: challenge{value: conn.Challenge(), came: now},
 		done: make(chan struct{}), doubt: make(chan struct{}, 1), wake: make(chan struct{}, 1), fresh: make(chan struct{}),
 	}
 }
@@ -69,14 +71,27 @@ func (l *link) hangUp() {
 func (l *link) read() {
 	for {
 		t, body, err := l.conn.Read()
-		if err == nil {
-			err = l.take(t, body)
-		}
 		if err != nil {
+			if errors.Is(err, channel.ErrPeer) {
+				err = breach(err)
+			}
 			l.end(err)
 			return
 		}
+		if err := l.take(t, body); err != nil {
+			l.end(breach(err))
+			return
+		}
 	}
+}
+
+// breach is why a record that was the daemon's own ends the connection. But for
+// its two ways to say so itself, it has broken the protocol.
+func breach(err error) error {
+	if _, over := errors.AsType[*OverError](err); over || errors.Is(err, errFault) || errors.Is(err, errProtocol) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", errProtocol, err)
 }
 
 func (l *link) end(err error) {

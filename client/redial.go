@@ -19,6 +19,7 @@ const (
 	doubtAfter  = 5 * time.Second  // silence, or an unanswered PING, before a second connection is tried
 	awayFor     = 90 * time.Second // how long a call waits for a connection: the daemon's 15 s and 60 s, and a margin
 	attemptFor  = 15 * time.Second // one attempt may take
+	steadyAfter = 5 * time.Second  // a connection that stood for so long ends an absence
 	redialFirst = 50 * time.Millisecond
 	redialMost  = 2 * time.Second
 	patientFor  = 5 * time.Minute // then attempts are redialRare apart
@@ -35,10 +36,51 @@ const (
 // needed.
 var errLively = errors.New("the connection is alive")
 
+// absence is how long there has been no connection worth the name. One that is
+// lost before it is steady does not end it: calls do not wait for ever behind
+// connections that are made and lost at once, nor are those made without a pause.
+type absence struct {
+	began time.Time
+	pause time.Duration
+}
+
+// begins notes that the link is lost, and reports whether that begins an absence.
+func (a *absence) begins(l *link, now time.Time) bool {
+	if !a.began.IsZero() && now.Sub(l.made) < steadyAfter {
+		return false
+	}
+	*a = absence{began: now, pause: redialFirst}
+	return true
+}
+
+// rest waits before the next attempt.
+func (a *absence) rest(ctx context.Context, refused bool) error {
+	pause := a.pause
+	switch {
+	case time.Since(a.began) > patientFor:
+		pause = redialRare
+	case refused:
+		pause = min(pause, redialRefused)
+	}
+	a.pause = min(2*a.pause, redialMost)
+	select {
+	case <-time.After(pause/2 + rand.N(pause/2)):
+		return nil
+	case <-ctx.Done():
+		return errClosed
+	}
+}
+
 // redial returns the link that the session goes on with: another one, or l
 // itself where that comes back to life. The error is final.
-func (s *Session) redial(l *link) (*link, error) {
+func (s *Session) redial(l *link, a *absence) (*link, error) {
 	began := time.Now()
+	if !a.begins(l, began) {
+		s.cutLong(a.began)
+		if err := a.rest(s.ctx, false); err != nil {
+			return nil, err
+		}
+	}
 	s.mu.Lock()
 	if errors.Is(l.err, errFault) {
 		s.cutAll(l.err) // what we said of them was not believed
@@ -49,7 +91,7 @@ func (s *Session) redial(l *link) (*link, error) {
 		lost = errSilent
 	}
 	told := false
-	for pause := redialFirst; ; pause = min(2*pause, redialMost) {
+	for {
 		next, err := s.again(l, began)
 		switch {
 		case errors.Is(err, errLively):
@@ -58,7 +100,7 @@ func (s *Session) redial(l *link) (*link, error) {
 		case err == nil:
 			s.tell(told, nil)
 			return next, nil
-		case s.hopeless(err, began):
+		case s.hopeless(err, a.began):
 			return nil, err
 		}
 		s.reach.cfg.Logger.Debug("connecting again", "error", err)
@@ -66,17 +108,9 @@ func (s *Session) redial(l *link) (*link, error) {
 			told = true
 			s.tell(true, lost)
 		}
-		s.cutLong(began)
-		if errors.Is(err, wire.ErrRefused) {
-			pause = min(pause, redialRefused)
-		}
-		if time.Since(began) > patientFor {
-			pause = redialRare
-		}
-		select {
-		case <-time.After(pause/2 + rand.N(pause/2)):
-		case <-s.ctx.Done():
-			return nil, errClosed
+		s.cutLong(a.began)
+		if err := a.rest(s.ctx, errors.Is(err, wire.ErrRefused)); err != nil {
+			return nil, err
 		}
 	}
 }

@@ -155,6 +155,7 @@ func (s *Session) Close() error {
 
 // stand keeps the session on a connection until it ends.
 func (s *Session) stand(l *link) {
+	var a absence
 	for {
 		select {
 		case <-l.done:
@@ -169,7 +170,7 @@ func (s *Session) stand(l *link) {
 			s.end(why)
 			return
 		}
-		next, err := s.redial(l)
+		next, err := s.redial(l, &a)
 		if err != nil {
 			l.hangUp()
 			s.end(err)
@@ -189,6 +190,8 @@ func (s *Session) final(l *link) error {
 		return over
 	case s.closing:
 		return errClosed
+	case errors.Is(l.err, errProtocol): // no network did that, and another one helps nothing
+		return l.err
 	case l.err != nil && !s.reach.cfg.Redial:
 		return fmt.Errorf("%w: %w", errLost, l.err)
 	}

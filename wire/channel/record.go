@@ -51,6 +51,9 @@ const MaxBody = maxPlain - plainHead
 var (
 	// ErrRecord is wrapped by every refusal of a record; the connection is over.
 	ErrRecord = errors.New("bad record")
+	// ErrPeer is wrapped beside it where the record is the peer's own: it opened,
+	// so that nobody in between can have made it bad.
+	ErrPeer = errors.New("of the peer's own making")
 	// ErrSpent says that a direction has carried all that its key may.
 	ErrSpent = errors.New("the connection has carried all it may")
 )
@@ -245,7 +248,10 @@ func (r *rx) open() (Type, []byte, error) {
 	if err == nil && !r.allowed(first, t) {
 		err = fmt.Errorf("%w: type %d out of order", ErrRecord, t)
 	}
-	return t, body, err
+	if err != nil {
+		return 0, nil, fmt.Errorf("%w (%w)", err, ErrPeer)
+	}
+	return t, body, nil
 }
 
 // parsePlain takes an opened record apart: the padding must be the least, and
