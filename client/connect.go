@@ -139,13 +139,13 @@ func (cfg *Config) connectOnce(ctx context.Context, keys *channel.Keys, ways tun
 	if err != nil {
 		return nil, err
 	}
-	r := &reach{cfg: cfg, keys: keys, ways: ways, signer: signer, beforeFinished: claim}
-	conn, p, err := r.attempt(ctx)
+	r := &reach{cfg: cfg, keys: keys, ways: ways, signer: signer, relays: cfg.Handle.Relays, beforeFinished: claim}
+	a, err := r.attempt(ctx)
 	if err != nil {
 		return nil, err
 	}
 	r.beforeFinished = nil // the claim is made
-	s := newSession(r, conn, p)
+	s := newSession(r, a)
 	s.start()
 	return s, nil
 }
@@ -185,31 +185,34 @@ type reach struct {
 	cfg            *Config
 	keys           *channel.Keys
 	ways           tunnel.Ways
+	relays         []wire.Relay // of the handle, in the order to try them in
 	signer         wire.SigningKey
 	beforeFinished func() error
 	takeOver       func() ([16]byte, []channel.Resume)
 }
 
-// attempt connects once, and returns when the passport is verified.
-func (r *reach) attempt(ctx context.Context) (*channel.Conn, *passport.Passport, error) {
+// by connects once by the given relay, and returns when the passport is verified.
+func (r *reach) by(ctx context.Context, relay wire.Relay, beforeFinished func() error) (arrival, error) {
 	cfg := r.cfg
 	leg, err := cfg.Join(ctx, tunnel.ClientConfig{
-		Relays: cfg.Handle.Relays, Roots: cfg.Roots, RID: cfg.Handle.RID, Logger: cfg.Logger, Ways: r.ways,
+		Relays: []wire.Relay{relay}, Roots: cfg.Roots, RID: cfg.Handle.RID, Logger: cfg.Logger, Ways: r.ways,
 		Sign: func(exporter [32]byte) []byte { return wire.SignJoin(r.keys.JoinKey(), exporter, cfg.Handle.RID) },
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("reaching the relay: %w", err)
+		return arrival{}, fmt.Errorf("reaching the relay: %w", err)
 	}
-	conn, err := channel.Client(ctx, leg, r.handshake())
+	h := r.handshake()
+	h.BeforeFinished = beforeFinished
+	conn, err := channel.Client(ctx, leg, h)
 	if err != nil {
-		return nil, nil, err
+		return arrival{}, err
 	}
 	p, err := r.welcome(ctx, conn)
 	if err != nil {
 		conn.Reset()
-		return nil, nil, err
+		return arrival{}, err
 	}
-	return conn, p, nil
+	return arrival{conn, p, relay}, nil
 }
 
 // signer is the key that FINISHED and every call is signed with: the
@@ -225,7 +228,7 @@ func (r *reach) handshake() channel.ClientConfig {
 	cfg := r.cfg
 	h := channel.ClientConfig{
 		Mode: channel.Bearer, RID: cfg.Handle.RID, HandleHash: cfg.Handle.Hash(), Fingerprint: cfg.Handle.Fingerprint,
-		Keys: r.keys, Signer: r.signer, BeforeFinished: r.beforeFinished, TakeOver: r.takeOver, Rand: cfg.Rand,
+		Keys: r.keys, Signer: r.signer, TakeOver: r.takeOver, Rand: cfg.Rand,
 	}
 	if cfg.Handle.Sealed {
 		h.Mode, h.Recipient = channel.Sealed, cfg.Identity.X25519

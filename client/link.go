@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"openscope/wire"
 	"openscope/wire/call"
 	"openscope/wire/channel"
 )
@@ -17,6 +18,7 @@ type link struct {
 	// immutable
 	s     *Session
 	conn  *channel.Conn
+	relay wire.Relay
 	made  time.Time
 	done  chan struct{} // closed when its reader has returned
 	doubt chan struct{} // it has been silent; capacity 1
@@ -47,10 +49,10 @@ func (c challenge) age() time.Duration {
 	return max(now.Sub(c.came), now.Round(0).Sub(c.came.Round(0)))
 }
 
-func newLink(s *Session, conn *channel.Conn) *link {
+func newLink(s *Session, a arrival) *link {
 	now := time.Now()
 	return &link{
-		s: s, conn: conn, made: now, heard: now, newest: challenge{value: conn.Challenge(), came: now},
+		s: s, conn: a.conn, relay: a.relay, made: now, heard: now, newest: challenge{value: a.conn.Challenge(), came: now},
 		done: make(chan struct{}), doubt: make(chan struct{}, 1), wake: make(chan struct{}, 1), fresh: make(chan struct{}),
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"openscope/passport"
 	"openscope/wire"
 	"openscope/wire/call"
 	"openscope/wire/channel"
@@ -163,11 +162,25 @@ func (s *Session) again(l *link, began time.Time) (*link, error) {
 	if l.lively(began) {
 		return l, errLively
 	}
-	conn, p, err := r.attempt(ctx)
+	r.relays = withLast(r.relays, l.relay)
+	a, err := r.attempt(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return s.goOn(conn, p, listed)
+	return s.goOn(a, listed)
+}
+
+// withLast puts one of the relays last: the one that was just lost.
+func withLast(relays []wire.Relay, last wire.Relay) []wire.Relay {
+	var others, those []wire.Relay
+	for _, r := range relays {
+		if r.Address == last.Address {
+			those = append(those, r)
+		} else {
+			others = append(others, r)
+		}
+	}
+	return append(others, those...)
 }
 
 // unfinished ends the link and lists the calls that have no END, the oldest
@@ -194,10 +207,10 @@ func (s *Session) unfinished(l *link) (calls []channel.Resume, listed []*pending
 var errCrowded = errors.New("the connection was lost with more calls under way than can go on")
 
 // goOn puts the session on a new connection: the listed calls go on there.
-func (s *Session) goOn(conn *channel.Conn, p *passport.Passport, listed []*pending) (*link, error) {
-	l := newLink(s, conn)
-	if err := s.takePassport(p, true); err != nil {
-		conn.Reset()
+func (s *Session) goOn(a arrival, listed []*pending) (*link, error) {
+	l := newLink(s, a)
+	if err := s.takePassport(a.passport, true); err != nil {
+		a.conn.Reset()
 		return nil, err
 	}
 	s.mu.Lock()
@@ -218,7 +231,7 @@ func (s *Session) goOn(conn *channel.Conn, p *passport.Passport, listed []*pendi
 	s.mu.Unlock()
 	l.start()
 	for _, id := range cancelled {
-		_ = conn.Write(channel.TypeCancel, call.AppendCancel(nil, id)) // where it fails, the next connection's list has it again
+		_ = a.conn.Write(channel.TypeCancel, call.AppendCancel(nil, id)) // where it fails, the next connection's list has it again
 	}
 	return l, nil
 }

@@ -11,7 +11,6 @@ import (
 	"openscope/passport"
 	"openscope/wire"
 	"openscope/wire/call"
-	"openscope/wire/channel"
 	"openscope/wire/handle"
 	"openscope/wire/report"
 )
@@ -69,16 +68,16 @@ type wireKeys struct {
 	words []byte
 }
 
-func newSession(r *reach, conn *channel.Conn, p *passport.Passport) *Session {
+func newSession(r *reach, a arrival) *Session {
 	cfg := r.cfg
 	s := &Session{
 		reach: r, rid: cfg.Handle.RID, signer: r.signer, rand: cfg.Rand,
 		onNotice: cfg.OnNotice, onPassport: cfg.OnPassport, onReceipt: cfg.OnReceipt,
 		done: make(chan struct{}), linked: make(chan struct{}),
-		passport: p, calls: make(map[call.ID]*pending),
+		passport: a.passport, calls: make(map[call.ID]*pending),
 	}
 	s.ctx, s.leave = context.WithCancel(context.Background())
-	s.adopt(newLink(s, conn))
+	s.adopt(newLink(s, a))
 	return s
 }
 

@@ -12,7 +12,7 @@ import (
 
 // ClientConfig is what a client reaches a session with.
 type ClientConfig struct {
-	// Relays are those of the handle, tried in order.
+	// Relays are tried in order, the next one when one cannot be reached.
 	Relays []wire.Relay
 	// Roots authenticate a relay without a pin; nil means the system's.
 	Roots *x509.CertPool
