@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"syscall"
 
 	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
@@ -29,7 +30,13 @@ func Trains(socket net.PacketConn) net.PacketConn {
 	}); err != nil || unsupported != nil {
 		return socket
 	}
-	return &trainSocket{UDPConn: conn}
+	six, err := family(raw)
+	if err != nil {
+		return socket
+	}
+	s := &trainSocket{UDPConn: conn, raw: raw, six: six}
+	s.incoming.call = func(fd uintptr) bool { return s.incoming.do(unix.SYS_RECVMSG, fd) }
+	return s
 }
 
 // trainSize is the longest piece the kernel hands over, trainControl room for
@@ -43,6 +50,9 @@ const (
 // calls it from one goroutine.
 type trainSocket struct {
 	*net.UDPConn
+	raw      syscall.RawConn
+	six      bool // the socket's family is IPv6's, which may carry IPv4 too
+	incoming message
 
 	buf     [trainSize]byte
 	control [trainControl]byte
@@ -83,7 +93,7 @@ func (s *trainSocket) handOut(m *ipv4.Message, datagram []byte) {
 }
 
 func (s *trainSocket) receive() (empty bool, err error) {
-	n, noted, _, from, err := s.ReadMsgUDPAddrPort(s.buf[:], s.control[:])
+	n, noted, from, err := s.receiveMessage()
 	if err != nil {
 		return false, err
 	}
