@@ -20,7 +20,7 @@ import (
 const floodVariable = "RELAY_TEST_FLOOD"
 
 // floodWorkers keep one core busy while answers are under way.
-const floodWorkers = 16
+const floodWorkers = 256
 
 // runFlood floods until its standard input ends.
 func runFlood(what string) {

@@ -20,7 +20,8 @@ type Limits struct {
 	ConnectionsPerAddress int
 	// Handshaking is how many handshakes are under way at once.
 	Handshaking int
-	// Handshakes are begun per second, at most, by everybody together.
+	// Handshakes are begun per second, at most, by everybody together; an eighth
+	// of them where the processors have too much to do.
 	Handshakes float64
 	// HandshakesPerAddress are begun per second from one address; ten times as
 	// many in one burst.
@@ -90,11 +91,11 @@ var errCrowded = errors.New("more than the relay's limits allow")
 // by forging.
 type door struct {
 	limits Limits
+	pace   *pace
 
 	mu          sync.Mutex // guards what is below
 	callers     map[netip.Prefix]*caller
 	others      *caller // of addresses beyond maxCallers
-	begun       *rate.Limiter
 	standing    int
 	handshaking int
 }
@@ -106,8 +107,7 @@ type caller struct {
 }
 
 func newDoor(l Limits) *door {
-	d := &door{limits: l, callers: make(map[netip.Prefix]*caller)}
-	d.begun = rate.NewLimiter(rate.Limit(l.Handshakes), int(max(l.Handshakes, 1)))
+	d := &door{limits: l, pace: newPace(l.Handshakes), callers: make(map[netip.Prefix]*caller)}
 	d.others = d.newCaller()
 	return d
 }
@@ -140,6 +140,7 @@ type visit struct {
 	door   *door
 	prefix netip.Prefix
 	caller *caller
+	turn   time.Time // when its handshake may begin
 	shaken bool
 }
 
@@ -158,13 +159,17 @@ func (d *door) enter(addr net.Addr) (*visit, error) {
 		c = d.others
 	}
 	if !c.begun.Allow() || c.standing >= d.limits.ConnectionsPerAddress ||
-		d.standing >= d.limits.Connections || d.handshaking >= d.limits.Handshaking || !d.begun.Allow() {
+		d.standing >= d.limits.Connections || d.handshaking >= d.limits.Handshaking {
+		return nil, errCrowded
+	}
+	turn, ok := d.pace.reserve(time.Now())
+	if !ok {
 		return nil, errCrowded
 	}
 	c.standing++
 	d.standing++
 	d.handshaking++
-	return &visit{door: d, prefix: prefix, caller: c}, nil
+	return &visit{door: d, prefix: prefix, caller: c, turn: turn}, nil
 }
 
 // done is told once the handshake has succeeded.

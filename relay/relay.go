@@ -165,6 +165,7 @@ func (r *Relay) serverTLS() *tls.Config {
 		MinVersion:             tls.VersionTLS13,
 		NextProtos:             []string{wire.ALPN},
 		GetCertificate:         r.cfg.Certificate,
+		GetConfigForClient:     awaitTurn,
 		SessionTicketsDisabled: true,
 	}
 }
@@ -232,6 +233,16 @@ func (r *Relay) greet(ctx context.Context, who *quic.ClientInfo) (context.Contex
 	}
 	context.AfterFunc(ctx, v.leave) // its end is the connection's
 	return context.WithValue(ctx, visitKey{}, v), nil
+}
+
+// awaitTurn holds a handshake back, before its cryptography, until its turn has
+// come (pace). It changes no configuration.
+func awaitTurn(who *tls.ClientHelloInfo) (*tls.Config, error) {
+	v, ok := who.Context().Value(visitKey{}).(*visit)
+	if !ok {
+		return nil, nil
+	}
+	return nil, v.await(who.Context())
 }
 
 // verifyAddress has every newcomer prove its address (Retry), for one round

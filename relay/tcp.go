@@ -81,7 +81,7 @@ func (r *Relay) serveTCP(ctx context.Context, raw net.Conn, v *visit) {
 			return
 		}
 	}
-	conn, err := tunnel.OverTCP(ctx, raw, r.serverTLS())
+	conn, err := tunnel.OverTCP(context.WithValue(ctx, visitKey{}, v), raw, r.serverTLS())
 	if err != nil {
 		r.logger.Debug("connection ended", "error", err)
 		return

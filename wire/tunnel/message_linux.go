@@ -15,7 +15,7 @@ import (
 
 // A datagram costs one system call that never waits. Go's own way tells the
 // scheduler of each, which wakes the thread that watches over long calls: of an
-// idle relay's computing that was a quarter (perf, 5,000 sessions). These calls
+// idle relay's computing that was a quarter. These calls
 // do not wait, so that there is nothing to watch over.
 
 // message is one call's arguments, on the heap and used again: the kernel holds

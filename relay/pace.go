@@ -1,0 +1,85 @@
+package relay
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+const (
+	// queueTime is how long a newcomer may wait for its turn; the handshake's own
+	// time is longer. Who would wait longer is refused at once.
+	queueTime = time.Second
+	// paceRange is how many times fewer handshakes are begun where forwarding
+	// would wait for them.
+	paceRange = 8
+	// late is a turn that came so long after its time that the processors have
+	// more to do than they can: a little more than timers are late by themselves.
+	late = 2 * time.Millisecond
+)
+
+// pace has handshakes begin one after another, as far apart as the limit says,
+// and farther where the process gets too little time: a handshake costs what a
+// megabyte forwarded does, and whoever begins one has proved nothing. Turns that
+// come late are how it notices; nobody watches while nobody comes.
+type pace struct {
+	fastest, slowest time.Duration
+
+	mu      sync.Mutex // guards what is below
+	spacing time.Duration
+	next    time.Time
+}
+
+// newPace begins that many handshakes a second at most.
+func newPace(rate float64) *pace {
+	p := &pace{fastest: spacingOf(rate), slowest: spacingOf(rate / paceRange)}
+	p.spacing = p.fastest
+	return p
+}
+
+// spacingOf is as good as never where it is an hour.
+func spacingOf(rate float64) time.Duration {
+	return time.Duration(min(float64(time.Second)/rate, float64(time.Hour)))
+}
+
+// reserve gives the next turn, if it is soon enough.
+func (p *pace) reserve(now time.Time) (turn time.Time, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	turn = now
+	if p.next.After(now) {
+		turn = p.next
+	}
+	if turn.Sub(now) > queueTime {
+		return time.Time{}, false
+	}
+	p.next = turn.Add(p.spacing)
+	return turn, true
+}
+
+// took is told how long after its time a turn was taken. One in sixteen may be
+// late: the pace falls by half, and comes back in small steps.
+func (p *pace) took(after time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if after > late {
+		p.spacing = min(p.spacing+p.spacing/2, p.slowest)
+		return
+	}
+	p.spacing = max(p.spacing-p.spacing/32, p.fastest)
+}
+
+// await waits for the visit's turn.
+func (v *visit) await(ctx context.Context) error {
+	if wait := time.Until(v.turn); wait > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	v.door.pace.took(time.Since(v.turn))
+	return nil
+}

@@ -1,0 +1,68 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// However many come at once, handshakes begin one after another, and nobody is
+// kept waiting for longer than a handshake can stand.
+func TestHandshakesBeginOneAfterAnother(t *testing.T) {
+	t.Parallel()
+	p, now := newPace(100), time.Now()
+	for i := range 101 {
+		turn, ok := p.reserve(now)
+		if want := now.Add(time.Duration(i) * 10 * time.Millisecond); !ok || !turn.Equal(want) {
+			t.Fatalf("turn %d is at %v, %v", i, turn.Sub(now), ok)
+		}
+	}
+	if _, ok := p.reserve(now); ok {
+		t.Error("one more waits for longer than queueTime")
+	}
+	if turn, ok := p.reserve(now.Add(time.Minute)); !ok || !turn.Equal(now.Add(time.Minute)) {
+		t.Error("after a quiet minute the next has to wait")
+	}
+}
+
+func TestHandshakesYieldWhereTheProcessorsAreBusy(t *testing.T) {
+	t.Parallel()
+	p := newPace(100)
+	for range 100 {
+		p.took(late + 1)
+	}
+	if p.spacing != 10*time.Millisecond*paceRange {
+		t.Errorf("turns that come late leave a spacing of %v", p.spacing)
+	}
+	for range 200 {
+		p.took(late)
+	}
+	if p.spacing != 10*time.Millisecond {
+		t.Errorf("turns in time leave a spacing of %v", p.spacing)
+	}
+	for i := range 3200 { // one in thirty-two: the odd one
+		p.took(time.Duration(1-min(i%32, 1)) * time.Second)
+	}
+	if p.spacing > 15*time.Millisecond {
+		t.Errorf("the odd late turn leaves a spacing of %v", p.spacing)
+	}
+}
+
+func TestANewcomerWaitsForItsTurnOnly(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDoor(Limits{Handshakes: 10}.withDefaults())
+		began, turn := time.Now(), time.Now().Add(300*time.Millisecond)
+		if err := (&visit{door: d, turn: turn}).await(t.Context()); err != nil || time.Since(began) != 300*time.Millisecond {
+			t.Errorf("it waited for %v: %v", time.Since(began), err)
+		}
+		gone := errors.New("it has gone")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(gone)
+		if err := (&visit{door: d, turn: time.Now().Add(time.Hour)}).await(ctx); !errors.Is(err, gone) {
+			t.Errorf("one that has gone waits on: %v", err)
+		}
+	})
+}
