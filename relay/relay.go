@@ -23,6 +23,9 @@ import (
 // Config is what a relay is told. The zero Config refuses.
 type Config struct {
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// Challenge, where set, answers a certificate authority that asks on TCP
+	// whether the name is this relay's (TLS-ALPN-01, RFC 8737).
+	Challenge func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	// Conn is the socket; the relay closes it.
 	Conn net.PacketConn
 	// Listener, where set, takes TCP connections, on the port of Conn; the relay

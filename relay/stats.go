@@ -1,6 +1,10 @@
 package relay
 
-import "sync/atomic"
+import (
+	"crypto/tls"
+	"sync/atomic"
+	"time"
+)
 
 // Stats is what a relay has counted, and what stands now. It names nobody: no
 // rendezvous id, no address.
@@ -14,6 +18,7 @@ type Stats struct {
 	RefusedJoin, RefusedDraining, Retried uint64
 	RefusedSession, EndedRevoked, Stalled uint64
 	Draining                              bool
+	CertificateEnds                       time.Time
 }
 
 // counters is the part that only grows.
@@ -31,6 +36,9 @@ func (r *Relay) Stats() Stats {
 		RefusedCrowd: r.counters.crowd.Load(), RefusedToken: r.counters.token.Load(), RefusedJoin: r.counters.join.Load(),
 		RefusedDraining: r.counters.draining.Load(), Retried: r.counters.retried.Load(),
 		RefusedSession: r.counters.session.Load(), EndedRevoked: r.counters.revoked.Load(), Stalled: r.counters.stalled.Load(),
+	}
+	if shown, err := r.cfg.Certificate(&tls.ClientHelloInfo{}); err == nil && shown.Leaf != nil {
+		s.CertificateEnds = shown.Leaf.NotAfter
 	}
 	s.Connections, s.Handshaking, s.Addresses = r.door.counts()
 	s.Daemons, s.Sessions, s.Legs, s.Draining = r.registry.counts()

@@ -2,9 +2,11 @@ package relay
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"openscope/wire/tunnel"
@@ -81,7 +83,7 @@ func (r *Relay) serveTCP(ctx context.Context, raw net.Conn, v *visit) {
 			return
 		}
 	}
-	conn, err := tunnel.OverTCP(context.WithValue(ctx, visitKey{}, v), raw, r.serverTLS())
+	conn, err := tunnel.OverTCP(context.WithValue(ctx, visitKey{}, v), raw, r.tcpTLS())
 	if err != nil {
 		r.logger.Debug("connection ended", "error", err)
 		return
@@ -90,6 +92,30 @@ func (r *Relay) serveTCP(ctx context.Context, raw net.Conn, v *visit) {
 	r.counters.accepted.Add(1)
 	r.counters.acceptedTCP.Add(1)
 	r.serve(ctx, conn)
+}
+
+// challengeProtocol is what an authority's question is asked in; OverTCP takes
+// it for another protocol, and hangs up behind the handshake, which is all there
+// is to it.
+const challengeProtocol = "acme-tls/1"
+
+// tcpTLS is the TLS of every rung, and of an authority's question. Whoever asks
+// it passes the same door, and gets a certificate only while one is expected.
+func (r *Relay) tcpTLS() *tls.Config {
+	cfg := r.serverTLS()
+	if r.cfg.Challenge == nil {
+		return cfg
+	}
+	cfg.GetConfigForClient = func(who *tls.ClientHelloInfo) (*tls.Config, error) {
+		if _, err := awaitTurn(who); err != nil || !slices.Equal(who.SupportedProtos, []string{challengeProtocol}) {
+			return nil, err
+		}
+		return &tls.Config{
+			MinVersion: tls.VersionTLS13, NextProtos: []string{challengeProtocol},
+			GetCertificate: r.cfg.Challenge, SessionTicketsDisabled: true,
+		}, nil
+	}
+	return cfg
 }
 
 // tune bounds how long and how much the kernel holds for a peer.

@@ -38,6 +38,7 @@ var metrics = []metric{
 	define(gauge, "daemons", "Daemons that stand.", func(s relay.Stats) float64 { return float64(s.Daemons) }),
 	define(gauge, "sessions", "Sessions that are registered.", func(s relay.Stats) float64 { return float64(s.Sessions) }),
 	define(gauge, "legs", "Legs that are spliced.", func(s relay.Stats) float64 { return float64(s.Legs) }),
+	define(gauge, "certificate_expires_timestamp_seconds", "When the certificate that is shown ends.", func(s relay.Stats) float64 { return float64(s.CertificateEnds.Unix()) }),
 	define(counter, "accepted_total", "Handshakes that succeeded.", func(s relay.Stats) float64 { return float64(s.Accepted) }),
 	define(counter, "accepted_tcp_total", "Of them, those over TCP.", func(s relay.Stats) float64 { return float64(s.AcceptedTCP) }),
 	define(counter, "registered_total", "Sessions registered.", func(s relay.Stats) float64 { return float64(s.Registered) }),

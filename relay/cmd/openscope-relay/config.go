@@ -16,12 +16,12 @@ import (
 // serveFlags are the flags of serve; a file given with --config has the same
 // names, one `name value` on a line.
 type serveFlags struct {
-	config, listen, cert, key, public string
-	admin                             string
-	tokens                            tokenFlags
-	selfSigned, verbose, pprof        bool
-	drain                             time.Duration
-	limits                            relay.Limits
+	config, listen, public, admin string
+	from                          certificateFlags
+	tokens                        tokenFlags
+	verbose, pprof                bool
+	drain                         time.Duration
+	limits                        relay.Limits
 }
 
 // defaultAdmin is on loopback, and tried only: a second relay on a machine runs
@@ -34,9 +34,7 @@ const defaultDrain = 30 * time.Second
 func (f *serveFlags) define(fs *flag.FlagSet) {
 	fs.StringVar(&f.config, "config", "", "a `FILE` with the other flags, one `name value` on a line")
 	fs.StringVar(&f.listen, "listen", f.listen, "the `ADDRESS` to listen on, UDP and TCP (OPENSCOPE_LISTEN)")
-	fs.StringVar(&f.cert, "cert", "", "the certificate's PEM `FILE`, read again when it changes")
-	fs.StringVar(&f.key, "key", "", "the PEM `FILE` of its private key")
-	fs.BoolVar(&f.selfSigned, "self-signed", false, "make a certificate, and keep it in --state")
+	f.from.define(fs)
 	fs.StringVar(&f.public, "public-address", "", "this node's own `HOST:PORT`, for handles")
 	fs.StringVar(&f.admin, "admin", defaultAdmin, "the TCP `ADDRESS` of /metrics, /healthz and /readyz, or off")
 	fs.BoolVar(&f.pprof, "pprof", false, "show /debug/pprof there too, on a loopback address only")

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"runtime"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/peterbourgon/ff/v3"
 
@@ -28,8 +26,9 @@ func serveCommand(listen string) *term.Command {
 	return &term.Command{
 		Name: "serve", Short: "run the relay",
 		Long: `With --self-signed it makes a certificate, keeps it in --state, and prints the
-pin that daemons put into their configuration. Daemons need a deployment token:
-see token new.`,
+pin that daemons put into their configuration. With --acme it has one issued,
+and renewed, for a domain whose port 443 over TCP leads here; that accepts the
+authority's terms. Daemons need a deployment token: see token new.`,
 		Flags: f.define, Run: f.run,
 		Options: []ff.Option{ff.WithConfigFileFlag("config"), ff.WithConfigFileParser(strictParser)},
 	}
@@ -45,7 +44,7 @@ func (f *serveFlags) run(ctx context.Context, env *term.Env, _ []string) error {
 	if err != nil {
 		return err
 	}
-	shown, err := certificate(&tls.ClientHelloInfo{})
+	shown, err := certificate.get(&tls.ClientHelloInfo{})
 	if err != nil {
 		return term.Errorf(term.Config, "%w", err)
 	}
@@ -59,13 +58,13 @@ func (f *serveFlags) run(ctx context.Context, env *term.Env, _ []string) error {
 		return term.Errorf(term.Config, "%w", err)
 	}
 	r, err := relay.New(relay.Config{
-		Certificate: certificate, Conn: conn, Listener: listener, Tokens: tokens, PublicAddress: f.public,
-		Limits: f.limits, DrainTime: f.drain, Logger: logger,
+		Certificate: certificate.get, Challenge: certificate.challenge, Conn: conn, Listener: listener,
+		Tokens: tokens, PublicAddress: f.public, Limits: f.limits, DrainTime: f.drain, Logger: logger,
 	})
 	if err != nil {
 		return errors.Join(term.Errorf(term.Config, "%w", err), conn.Close(), listener.Close())
 	}
-	operator, err := f.operator(ctx, admin.Config{Stats: r.Stats, Ready: tokens.Ready, Profile: f.pprof, Logger: logger})
+	operator, err := f.operator(ctx, admin.Config{Stats: r.Stats, Ready: readiness(tokens.Ready, certificate.ready), Profile: f.pprof, Logger: logger})
 	if err != nil {
 		return errors.Join(err, conn.Close(), listener.Close())
 	}
@@ -84,6 +83,7 @@ func (f *serveFlags) run(ctx context.Context, env *term.Env, _ []string) error {
 		return nil
 	}}
 	telling.Go(func() { service.Tell(ctx, env.Getenv) })
+	telling.Go(func() { certificate.run(ctx) })
 	return serveBoth(ctx, r, operator)
 }
 
@@ -94,6 +94,18 @@ func (f *serveFlags) run(ctx context.Context, env *term.Env, _ []string) error {
 func onOneProcessor(getenv func(string) string) {
 	if getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(1)
+	}
+}
+
+// readiness is what the first of them says that is not ready.
+func readiness(all ...func() error) func() error {
+	return func() error {
+		for _, ready := range all {
+			if err := ready(); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 }
 
@@ -133,28 +145,6 @@ func (f *serveFlags) operator(ctx context.Context, cfg admin.Config) (*admin.Ser
 	}
 	cfg.Logger.Info("admin listening", "address", server.Address())
 	return server, nil
-}
-
-// certificate is the one of --cert and --key, or the self-signed one.
-func (f *serveFlags) certificate(logger *slog.Logger) (func(*tls.ClientHelloInfo) (*tls.Certificate, error), error) {
-	switch {
-	case f.selfSigned && (f.cert != "" || f.key != ""):
-		return nil, term.Errorf(term.Usage, "--self-signed excludes --cert and --key")
-	case f.selfSigned:
-		certificate, _, err := relay.SelfSigned(f.tokens.state, rand.Reader, time.Now())
-		if err != nil {
-			return nil, term.Errorf(term.Config, "%w", err)
-		}
-		return func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &certificate, nil }, nil
-	case f.cert == "" || f.key == "":
-		return nil, term.Errorf(term.Usage, "a certificate is needed: --self-signed, or --cert and --key").
-			WithHint("run: " + program + " serve --self-signed")
-	}
-	files, err := relay.OpenCertificateFiles(f.cert, f.key, logger)
-	if err != nil {
-		return nil, term.Errorf(term.Config, "%w", err)
-	}
-	return files.Get, nil
 }
 
 func (f *serveFlags) level() slog.Level {
