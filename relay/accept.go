@@ -226,7 +226,7 @@ func (r *Relay) serveClient(conn tunnel.Conn, stream tunnel.Stream, body []byte)
 	// A leg ends with its session, whatever its ends still say.
 	over := time.AfterFunc(session.until.Sub(r.cfg.Clock()), func() { reset(stream, tunnel.CodeDone); reset(far, tunnel.CodeDone) })
 	defer over.Stop()
-	r.splice(l.number, session.daemon.account, stream, far)
+	r.splice(l, session.daemon.account, stream, far)
 	r.registry.exit(session, l) // its place is free
 	linger(conn)
 	return tunnel.CodeDone, nil

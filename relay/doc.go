@@ -8,6 +8,8 @@
 //	registry.go  which sessions stand, and which legs on them
 //	splice.go    bytes from one leg to the other
 //	limits.go    what everybody together and each address may take
+//	pace.go      when a handshake may begin
+//	budget.go    what all of them may make it hold
 //	account.go   what each token may take, and has
 //	entry.go tokens.go  who may stand here, as a file
 //	stats.go     what it counts

@@ -26,6 +26,12 @@ type Limits struct {
 	// HandshakesPerAddress are begun per second from one address; ten times as
 	// many in one burst.
 	HandshakesPerAddress float64
+	// Buffered is how much all legs together may hold because somebody does not
+	// read.
+	Buffered int64
+	// Memory is how much the process may hold before newcomers are refused and legs
+	// ended.
+	Memory int64
 	// Token is for tokens that have no limits of their own.
 	Token TokenLimits
 }
@@ -50,6 +56,9 @@ const (
 	defaultSessionsOfToken       = 1024
 	defaultConnectionsOfToken    = 64
 	defaultJoinsOfToken          = 50
+	defaultBuffered              = 512 << 20
+	// DefaultMemory is a const of its own for who tells the runtime too.
+	DefaultMemory = 3 << 30
 
 	// burst is how many seconds' worth may come at once.
 	burst = 10
@@ -64,6 +73,8 @@ func (l Limits) withDefaults() Limits {
 	l.Handshaking = or(l.Handshaking, defaultHandshaking)
 	l.Handshakes = or(l.Handshakes, float64(defaultHandshakesPerCore*runtime.GOMAXPROCS(0)))
 	l.HandshakesPerAddress = or(l.HandshakesPerAddress, defaultHandshakesPerAddress)
+	l.Buffered = or(l.Buffered, defaultBuffered)
+	l.Memory = or(l.Memory, DefaultMemory)
 	l.Token = l.Token.or(TokenLimits{
 		Sessions: defaultSessionsOfToken, Connections: defaultConnectionsOfToken, Joins: defaultJoinsOfToken,
 	})
@@ -98,6 +109,7 @@ type door struct {
 	others      *caller // of addresses beyond maxCallers
 	standing    int
 	handshaking int
+	closed      bool // nobody comes in: too much is held
 }
 
 // caller is one address.
@@ -158,7 +170,7 @@ func (d *door) enter(addr net.Addr) (*visit, error) {
 	default:
 		c = d.others
 	}
-	if !c.begun.Allow() || c.standing >= d.limits.ConnectionsPerAddress ||
+	if d.closed || !c.begun.Allow() || c.standing >= d.limits.ConnectionsPerAddress ||
 		d.standing >= d.limits.Connections || d.handshaking >= d.limits.Handshaking {
 		return nil, errCrowded
 	}
@@ -170,6 +182,13 @@ func (d *door) enter(addr net.Addr) (*visit, error) {
 	d.standing++
 	d.handshaking++
 	return &visit{door: d, prefix: prefix, caller: c, turn: turn}, nil
+}
+
+// close has the door refuse everybody, or nobody on that account.
+func (d *door) close(closed bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = closed
 }
 
 // done is told once the handshake has succeeded.

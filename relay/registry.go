@@ -3,6 +3,7 @@ package relay
 import (
 	"crypto/ed25519"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"openscope/wire"
@@ -35,6 +36,8 @@ type leg struct {
 	conn   tunnel.Conn
 	kept   bool
 	ended  bool
+
+	forwarded atomic.Uint64 // bytes, both ways
 }
 
 func newRegistry() *registry {

@@ -40,6 +40,8 @@ type Config struct {
 	Clock         func() time.Time
 	// Limits bound what peers can take; the zero value is the defaults.
 	Limits Limits
+	// Memory says how much the process holds; nil asks the runtime.
+	Memory func() int64
 	// DrainTime is how long Run lets running sessions go on after its context has
 	// ended; zero ends them at once.
 	DrainTime time.Duration
@@ -84,6 +86,7 @@ type Relay struct {
 	registry  *registry
 	door      *door
 	accounts  *accounts
+	budget    *budget
 	counters  counters
 	children  sync.WaitGroup
 	ready     chan struct{}
@@ -103,11 +106,14 @@ func New(cfg Config) (*Relay, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
+	if cfg.Memory == nil {
+		cfg.Memory = memoryInUse
+	}
 	cfg.Limits = cfg.Limits.withDefaults()
 	return &Relay{
 		cfg: cfg, logger: cfg.Logger, registry: newRegistry(), door: newDoor(cfg.Limits),
-		accounts: newAccounts(cfg.Limits.Token, cfg.Clock),
-		ready:    make(chan struct{}),
+		accounts: newAccounts(cfg.Limits.Token, cfg.Clock), budget: newBudget(cfg.Limits.Buffered),
+		ready: make(chan struct{}),
 	}, nil
 }
 
@@ -269,6 +275,7 @@ func (r *Relay) tend(ctx context.Context) {
 			return
 		case <-check.C:
 			r.checkTokens()
+			r.guard()
 		case <-sweep.C:
 			r.registry.sweep(r.cfg.Clock())
 			r.door.sweep(time.Now())

@@ -19,10 +19,10 @@ var pieces = sync.Pool{New: func() any { return new([pieceSize]byte) }}
 // splice forwards both ways until both directions have ended. A half-close
 // passes through, as does a reset of either direction, and back-pressure: a
 // side that does not read stops the other's writes by QUIC's own windows.
-func (r *Relay) splice(leg uint64, acc *account, near, far tunnel.Stream) {
+func (r *Relay) splice(l *leg, acc *account, near, far tunnel.Stream) {
 	var down sync.WaitGroup
-	down.Go(func() { r.forward(leg, acc, false, near, far) })
-	r.forward(leg, acc, true, far, near) // here: a goroutine less for each leg
+	down.Go(func() { r.forward(l, acc, false, near, far) })
+	r.forward(l, acc, true, far, near) // here: a goroutine less for each leg
 	down.Wait()
 }
 
@@ -31,12 +31,12 @@ func (r *Relay) splice(leg uint64, acc *account, near, far tunnel.Stream) {
 const stallLimit = 2 * time.Minute
 
 // forward copies one direction to its end.
-func (r *Relay) forward(leg uint64, acc *account, up bool, dst, src tunnel.Stream) {
+func (r *Relay) forward(l *leg, acc *account, up bool, dst, src tunnel.Stream) {
 	// While src is idle nothing is written, so that nothing would notice that
 	// the reader of dst has gone.
 	stop := context.AfterFunc(dst.Context(), func() { src.CancelRead(tunnel.CodeDone) })
 	defer stop()
-	err := r.copy(leg, acc, up, dst, src)
+	err := r.copy(l, acc, up, dst, src)
 	if err == nil {
 		stop() // over TCP, to cancel src would end its other direction too
 		err = dst.CloseWrite()
@@ -50,7 +50,7 @@ func (r *Relay) forward(leg uint64, acc *account, up bool, dst, src tunnel.Strea
 }
 
 // copy forwards until src ends. A direction that is idle holds no buffer.
-func (r *Relay) copy(leg uint64, acc *account, up bool, dst, src tunnel.Stream) error {
+func (r *Relay) copy(l *leg, acc *account, up bool, dst, src tunnel.Stream) error {
 	count := &r.counters.down
 	if up {
 		count = &r.counters.up
@@ -64,8 +64,9 @@ func (r *Relay) copy(leg uint64, acc *account, up bool, dst, src tunnel.Stream) 
 		}
 		n, err := r.forwardPiece(acc, dst, src)
 		count.Add(uint64(n))
+		l.forwarded.Add(uint64(n))
 		if n > 0 && r.cfg.Tap != nil {
-			r.cfg.Tap.Forwarded(leg, up, n, r.cfg.Clock())
+			r.cfg.Tap.Forwarded(l.number, up, n, r.cfg.Clock())
 		}
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -85,6 +86,11 @@ func (r *Relay) forwardPiece(acc *account, dst, src tunnel.Stream) (int, error) 
 		return 0, end
 	}
 	defer clear(piece[:n])
+	waits, ended := r.budget.begin(dst)
+	defer r.budget.end(waits)
+	if ended {
+		r.counters.shed.Add(1)
+	}
 	if err := acc.spend(dst.Context(), n); err != nil {
 		return 0, err
 	}

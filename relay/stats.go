@@ -17,15 +17,16 @@ type Stats struct {
 	RefusedCrowd, RefusedToken            uint64 // before the handshake; at hello
 	RefusedJoin, RefusedDraining, Retried uint64
 	RefusedSession, EndedRevoked, Stalled uint64
+	Shed                                  uint64 // legs ended for memory's sake
 	Draining                              bool
 	CertificateEnds                       time.Time
 }
 
 // counters is the part that only grows.
 type counters struct {
-	accepted, acceptedTCP, registered, joined                        atomic.Uint64
-	up, down                                                         atomic.Uint64
-	crowd, token, join, draining, retried, session, revoked, stalled atomic.Uint64
+	accepted, acceptedTCP, registered, joined                              atomic.Uint64
+	up, down                                                               atomic.Uint64
+	crowd, token, join, draining, retried, session, revoked, stalled, shed atomic.Uint64
 }
 
 // Stats may be asked at any time.
@@ -36,6 +37,7 @@ func (r *Relay) Stats() Stats {
 		RefusedCrowd: r.counters.crowd.Load(), RefusedToken: r.counters.token.Load(), RefusedJoin: r.counters.join.Load(),
 		RefusedDraining: r.counters.draining.Load(), Retried: r.counters.retried.Load(),
 		RefusedSession: r.counters.session.Load(), EndedRevoked: r.counters.revoked.Load(), Stalled: r.counters.stalled.Load(),
+		Shed: r.counters.shed.Load(),
 	}
 	if shown, err := r.cfg.Certificate(&tls.ClientHelloInfo{}); err == nil && shown.Leaf != nil {
 		s.CertificateEnds = shown.Leaf.NotAfter

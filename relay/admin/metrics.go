@@ -48,6 +48,7 @@ var metrics = []metric{
 	define(counter, "forwarded_down_bytes_total", "Bytes from daemons to clients.", func(s relay.Stats) float64 { return float64(s.BytesDown) }),
 	define(counter, "revoked_total", "Connections ended because their token was.", func(s relay.Stats) float64 { return float64(s.EndedRevoked) }),
 	define(counter, "stalled_total", "Legs ended because their peer did not read.", func(s relay.Stats) float64 { return float64(s.Stalled) }),
+	define(counter, "shed_total", "Legs ended because the relay held too much.", func(s relay.Stats) float64 { return float64(s.Shed) }),
 	reason("crowd", func(s relay.Stats) float64 { return float64(s.RefusedCrowd) }),
 	reason("token", func(s relay.Stats) float64 { return float64(s.RefusedToken) }),
 	reason("session", func(s relay.Stats) float64 { return float64(s.RefusedSession) }),

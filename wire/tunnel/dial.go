@@ -35,6 +35,7 @@ const (
 // neighbours.
 const (
 	streamWindow     = 256 << 10
+	Window           = streamWindow // for who reckons what legs can hold
 	MaxDaemonStreams = 640
 	handshakeTimeout = 5 * time.Second
 )

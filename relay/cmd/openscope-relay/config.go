@@ -47,6 +47,8 @@ func (f *serveFlags) define(fs *flag.FlagSet) {
 	fs.IntVar(&l.Handshaking, "max-handshaking", 0, "the most handshakes under way, `N` (512)")
 	fs.Float64Var(&l.Handshakes, "handshake-rate", 0, "handshakes a second, `N` (400 for each core)")
 	fs.Float64Var(&l.HandshakesPerAddress, "handshake-rate-per-address", 0, "of them from one address, `N` (50)")
+	fs.Int64Var(&l.Buffered, "max-buffered", 0, "the most `BYTES` that legs hold because somebody does not read (512 MiB)")
+	fs.Int64Var(&l.Memory, "max-memory", 0, "the most `BYTES` held before newcomers are refused and legs ended (3 GiB)")
 	defineTokenLimits(fs, &l.Token, "token-")
 }
 
@@ -63,7 +65,7 @@ func defineTokenLimits(fs *flag.FlagSet, l *relay.TokenLimits, prefix string) {
 // check refuses what no relay can mean.
 func (f *serveFlags) check() error {
 	l := f.limits
-	if min(l.Connections, l.ConnectionsPerAddress, l.Handshaking) < 0 || min(l.Handshakes, l.HandshakesPerAddress) < 0 ||
+	if min(l.Connections, l.ConnectionsPerAddress, l.Handshaking) < 0 || min(l.Buffered, l.Memory) < 0 || min(l.Handshakes, l.HandshakesPerAddress) < 0 ||
 		f.drain < 0 || checkTokenLimits(l.Token) != nil {
 		return errNegative
 	}

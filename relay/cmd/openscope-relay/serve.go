@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"syscall"
 
@@ -39,6 +41,7 @@ func (f *serveFlags) run(ctx context.Context, env *term.Env, _ []string) error {
 	if err := f.check(); err != nil {
 		return term.Errorf(term.Usage, "%w", err)
 	}
+	debug.SetMemoryLimit(cmp.Or(f.limits.Memory, relay.DefaultMemory)) // collected sooner near it, so that little is held for nothing
 	logger := env.Logger(f.level())
 	certificate, err := f.certificate(logger)
 	if err != nil {
