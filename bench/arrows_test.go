@@ -99,7 +99,7 @@ var arrows = []arrow{
 		"it packs what it is given the paths of"},
 	{"bench/vectors", "", "",
 		"it is for the tests of both grounds, and so knows neither"},
-	{"bench/perf", "wire wire/call wire/channel wire/tunnel", "github.com/quic-go/quic-go",
+	{"bench/perf", "wire wire/call wire/channel wire/tunnel", "github.com/quic-go/quic-go golang.org/x/sys",
 		"it measures the wire with ends of its own; the relay is the program that ships"},
 	{"bench/demo", "relay wire", "",
 		"it drives the programs as a person would; a relay in it is there to show what a relay sees"},

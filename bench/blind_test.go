@@ -115,7 +115,7 @@ func (s *site) captureSession() (captured []byte, keys map[string][]byte) {
 // recordKey reads the key of one direction out of a connection, which gives it
 // to nobody.
 func recordKey(s *client.Session, direction string) []byte {
-	aead := reflect.ValueOf(s).Elem().FieldByName("conn").Elem().FieldByName(direction).FieldByName("dir").FieldByName("aead")
+	aead := reflect.ValueOf(s).Elem().FieldByName("link").Elem().FieldByName("conn").Elem().FieldByName(direction).FieldByName("dir").FieldByName("aead")
 	array := aead.Elem().Elem().FieldByName("key")
 	key := make([]byte, array.Len())
 	for i := range key {

@@ -79,18 +79,19 @@ func TestNothingThatHoldsASecretPrintsIt(t *testing.T) {
 	vectors.HoldConcealed(t, tokenSeed, daemon.Config{Token: token})
 	claim := decoded(t, filepath.Join(w.path("client"), "claims", h.RID.String()))[8:]
 	rx, tx := recordKey(s, "rx"), recordKey(s, "tx")
+	conn := sessionConn(s) // the session lets go of it
 	_ = s.Close()
 	w.stop() // fmt takes no locks: what is printed from here on must be at rest
 	for _, secret := range [][]byte{claim, rx, tx} {
 		vectors.HoldConcealed(t, secret, s)
-		vectors.HoldConcealed(t, secret, sessionConn(s))
+		vectors.HoldConcealed(t, secret, conn)
 	}
 	vectors.HoldConcealed(t, decoded(t, w.path("identity.key")), w.daemon)
 }
 
 // sessionConn is the connection of a session, which gives it to nobody.
 func sessionConn(s *client.Session) any {
-	return reflect.NewAt(reflect.TypeFor[*channel.Conn](), reflect.ValueOf(s).Elem().FieldByName("conn").Addr().UnsafePointer()).Elem().Interface()
+	return reflect.NewAt(reflect.TypeFor[*channel.Conn](), reflect.ValueOf(s).Elem().FieldByName("link").Elem().FieldByName("conn").Addr().UnsafePointer()).Elem().Interface()
 }
 
 // identitySeed is what a recipient's private text says.

@@ -123,3 +123,6 @@ func (r *Receipts) Sessions() ([]Kept, error) {
 	slices.SortStableFunc(all, func(a, b Kept) int { return a.Last.Compare(b.Last) })
 	return all, nil
 }
+
+// ReportedBy is the fingerprint of the daemon that a report is of.
+func ReportedBy(r *report.Report) [32]byte { return channel.Fingerprint(r.Daemon) }

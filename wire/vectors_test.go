@@ -82,7 +82,9 @@ func TestRelayMessagesAreThoseOfTheVectors(t *testing.T) {
 	for _, name := range []string{"hello", "hello ack", "register", "register ack", "unregister", "kept", "join", "preface", "answer"} {
 		bad(name+", a byte short", change(name, func(b []byte) []byte { return b[:len(b)-1] }))
 		bad(name+", a byte too many", change(name, func(b []byte) []byte { return append(b, 0) }))
-		bad(name+", empty", change(name, func([]byte) []byte { return nil }))
+		if name != "answer" { // of one byte
+			bad(name+", empty", change(name, func([]byte) []byte { return nil }))
+		}
 	}
 	for _, name := range []string{"hello", "hello ack", "join", "preface"} {
 		bad(name+", version 2", change(name, set(0, 2)))

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"openscope/client"
-	"openscope/wire/channel"
 	"openscope/wire/report"
 	"openscope/wire/term"
 )
@@ -129,7 +128,7 @@ func (o *options) checkReport(env *term.Env, name string) error {
 	if err != nil {
 		return term.Errorf(term.Config, "%w", err)
 	}
-	checked, fingerprint := report.Check(r, kept), channel.Fingerprint(r.Daemon)
+	checked, fingerprint := report.Check(r, kept), client.ReportedBy(r)
 	shown := checkedReport{
 		Session: r.Session, RID: hex.EncodeToString(r.RID[:]), Fingerprint: hex.EncodeToString(fingerprint[:]), Made: r.Made.UTC(),
 		Entries: checked.Entries, Calls: checked.Calls, Receipts: len(kept), Broken: broken, Matched: checked.Matched,
