@@ -31,11 +31,13 @@ type output struct {
 
 	mu      sync.Mutex // held for counting, never while sending
 	total   uint64
+	over    bool // the outcome has been read: nothing counts any more
 	streams [2]streamOutput
 }
 
 // streamOutput is one stream's share: what was sent, in bytes and as a hash.
-// Each stream is written by one goroutine of the executor.
+// Each stream is written by one goroutine of the executor, which the executor
+// leaves behind where it is stuck in a write: mu guards both.
 type streamOutput struct {
 	out    *output
 	stream call.Stream
@@ -83,7 +85,8 @@ func (o *output) flush() error {
 
 func (o *output) stream(s call.Stream) io.Writer { return &o.streams[s-1] }
 
-// outcome reads the digests. The executor has returned: nobody writes.
+// outcome reads the digests, for good: a write that was left behind stuck, and
+// comes free after this, is not part of what is signed.
 func (o *output) outcome(cause call.Cause, status int, reason string) outcome {
 	suppressed := 0
 	for _, f := range o.filters {
@@ -92,6 +95,9 @@ func (o *output) outcome(cause call.Cause, status int, reason string) outcome {
 	if suppressed > 0 {
 		reason = strings.TrimPrefix(fmt.Sprintf("%s; %d of the daemon's own credentials were taken out of the output", reason, suppressed), "; ")
 	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.over = true
 	return outcome{
 		cause: cause, status: status, reason: reason, suppressed: suppressed,
 		stdout: o.streams[0].digest(), stderr: o.streams[1].digest(),
@@ -103,8 +109,7 @@ func (o *output) outcome(cause call.Cause, status int, reason string) outcome {
 func (s *streamOutput) Write(p []byte) (int, error) {
 	allowed := s.out.charge(len(p))
 	n, err := s.out.sink(s.out.ctx, s.stream, p[:allowed])
-	s.hash.Write(p[:n])
-	s.bytes += uint64(n)
+	s.count(p[:n])
 	if err != nil {
 		return n, err
 	}
@@ -113,6 +118,16 @@ func (s *streamOutput) Write(p []byte) (int, error) {
 		return n, session.ErrOutput
 	}
 	return n, nil
+}
+
+func (s *streamOutput) count(sent []byte) {
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	if s.out.over {
+		return
+	}
+	s.hash.Write(sent)
+	s.bytes += uint64(len(sent))
 }
 
 // charge takes up to n bytes from the call's limit and the session's.
