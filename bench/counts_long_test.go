@@ -3,11 +3,12 @@
 package bench
 
 const (
-	agreements  = 1_000_000
-	hpkeRounds  = 250_000 // 10^6 in all
-	revokes     = 1_000
-	lifetimes   = 300
-	daemonKills = 200
-	callEvery   = 1
-	streamed    = 1 << 30
+	agreements   = 1_000_000
+	hpkeRounds   = 250_000 // 10^6 in all
+	revokes      = 1_000
+	lifetimes    = 300
+	daemonKills  = 200
+	callEvery    = 1
+	orderedCalls = 200
+	streamed     = 1 << 30
 )

@@ -17,6 +17,8 @@ const (
 	// callEvery is which of the sayings of TestACallIsJudgedTheSameHoweverItIsSaid
 	// the call command gets: each costs a process and a handshake.
 	callEvery = 10
+	// orderedCalls is how many calls are watched by strace: a tenth.
+	orderedCalls = 20
 	// streamed is how many bytes go through one call.
 	streamed = 64 << 20
 )

@@ -38,6 +38,7 @@ type core struct {
 	network  network
 	sessions *session.Table
 	meter    *session.Meter // of calls made from inside
+	overRate tally          // of those, the calls refused for the rate
 	feed     *feed
 	notify   *notifier
 	started  time.Time

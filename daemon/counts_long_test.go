@@ -9,4 +9,6 @@ const (
 	childEdits             = 10_000
 	executedAttacks        = 1_000
 	stormSeeds             = 5_000
+	faultStep              = 1
+	modelCalls             = 10_000
 )

@@ -9,6 +9,10 @@ const (
 	openCalls = 1_500
 	// clockSchedules is how often clocks are bent under a session: a fifth.
 	clockSchedules = 100
+	// faultStep is which of a call's writes and syncs fail: of six, three.
+	faultStep = 2
+	// modelCalls is how many random calls the log is held to a model of: a twentieth.
+	modelCalls = 500
 	// childEdits is how often grants are edited under an agent's passport: a tenth.
 	childEdits = 1_000
 	// executedAttacks is how many distinct values that a sample's parameter lets

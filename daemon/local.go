@@ -8,7 +8,9 @@ import (
 	"os"
 	"slices"
 
+	"openscope/daemon/internal/audit"
 	"openscope/daemon/internal/control"
+	"openscope/daemon/internal/session"
 	"openscope/wire/call"
 	"openscope/wire/channel"
 	"openscope/wire/handle"
@@ -76,20 +78,45 @@ func (c *core) Call(ctx context.Context, req control.CallRequest, stdout, stderr
 	if _, err := io.ReadFull(c.rand, act.request.ID[:]); err != nil {
 		return control.CallResult{}, fmt.Errorf("drawing a call id: %w", err)
 	}
+	if err := c.meter.Arrive(); err != nil {
+		return control.CallResult{}, c.refuseLocalOverRate(err)
+	}
 	if _, ok := c.rules.Load().catalog.Verb(req.Verb); !ok {
+		refused := c.deny(act, fmt.Errorf("there is no verb %q", req.Verb))
+		if refused.cause == call.AuditFailure {
+			return localResult(act, refused), nil
+		}
 		return control.CallResult{}, control.Errorf(control.NotFound, "there is no verb %q", req.Verb).
 			WithHint("run: openscope verbs --agent " + req.Agent)
 	}
-	if err := c.meter.Arrive(); err != nil {
-		return control.CallResult{}, control.Errorf(control.Limited, "%v", err)
-	}
 	ctx, done := c.localContext(ctx)
 	defer done()
-	result := c.serveCall(ctx, act, newOutput(localSink(stdout, stderr), c.meter))
+	return localResult(act, c.serveCall(ctx, act, newOutput(localSink(stdout, stderr), c.meter))), nil
+}
+
+func localResult(act *action, done outcome) control.CallResult {
 	return control.CallResult{
-		Call: act.request.ID.String(), Cause: result.cause.String(), Status: result.status, Reason: result.reason,
-		StdoutBytes: result.stdout.Bytes, StderrBytes: result.stderr.Bytes,
-	}, nil
+		Call: act.request.ID.String(), Cause: done.cause.String(), Status: done.status, Reason: done.reason,
+		StdoutBytes: done.stdout.Bytes, StderrBytes: done.stderr.Bytes,
+	}
+}
+
+// refuseLocalOverRate refuses a call that came too fast. The rate is that of all
+// who call from inside, and so is the entry that counts them, once a second.
+func (c *core) refuseLocalOverRate(why error) error {
+	n, due := c.overRate.note(c.clock.Boot(), overRatePeriod)
+	if due {
+		if err := c.recordLocalOverRate(n); err != nil {
+			return control.Errorf(control.Over, "the log could not be written")
+		}
+	}
+	return control.Errorf(control.Limited, "%v", why)
+}
+
+func (c *core) recordLocalOverRate(n int) error {
+	return c.record(audit.Event{
+		Kind: "deny", Decision: "deny", Cause: call.Limit.String(), Reason: session.ErrRate.Error(), Count: n,
+	})
 }
 
 // localContext ends with the caller and with the daemon, and counts the call

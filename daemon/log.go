@@ -118,7 +118,11 @@ func (c *core) copyFailed(err error) {
 const copyGrace = 2 * time.Second
 
 func (c *core) closeLog() error {
-	err := errors.Join(c.record(audit.Event{Kind: "stop"}), c.log.Close())
+	var err error
+	if n := c.overRate.flush(); n > 0 {
+		err = c.recordLocalOverRate(n)
+	}
+	err = errors.Join(err, c.record(audit.Event{Kind: "stop"}), c.log.Close())
 	if c.copied == nil {
 		return err
 	}
