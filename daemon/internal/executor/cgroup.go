@@ -139,10 +139,7 @@ func (c *group) kill() error {
 }
 
 // empty reports whether no living process is in the group.
-func (c *group) empty() bool {
-	events, err := os.ReadFile(filepath.Join(c.path, "cgroup.events"))
-	return err != nil || bytes.Contains(events, []byte("populated 0"))
-}
+func (c *group) empty() bool { return groupEmpty(c.path) }
 
 // remove kills what is left, waits for its end, and takes the group away.
 func (c *group) remove() {
@@ -152,6 +149,11 @@ func (c *group) remove() {
 	defer c.groups.mu.Unlock()
 	// Refused while other calls run; the last one succeeds.
 	_ = unix.Rmdir(c.groups.parent)
+}
+
+func groupEmpty(path string) bool {
+	events, err := os.ReadFile(filepath.Join(path, "cgroup.events"))
+	return err != nil || bytes.Contains(events, []byte("populated 0"))
 }
 
 func killGroup(path string) error {

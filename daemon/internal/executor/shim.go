@@ -319,29 +319,35 @@ func within(d time.Duration, alone, orphaned <-chan struct{}) bool {
 	return false
 }
 
-// exodus is how long the kernel has to end a control group before the process
-// tree is searched as well.
-const exodus = 200 * time.Millisecond
+// How often the end of a job is seen to. Whoever reads the process tree takes
+// the processor from those that are to end, and locks that they need: a
+// thousand exits take far longer while it is read over and over.
+const (
+	// exodus is for a control group: the kernel ends it by itself, and what is left
+	// of it is looked for rarely.
+	exodus = 200 * time.Millisecond
+	// sweepPause is between two sweeps of the process tree. Where there is a group
+	// too, it grows up to maxPause once they find nobody that is not killed yet.
+	sweepPause = 5 * time.Millisecond
+	maxPause   = 80 * time.Millisecond
+)
 
 // endAll kills until no descendant is left: the control group in one step, and
 // the process tree sweep by sweep, in case there is no group or one left it.
 func endAll(group string, alone <-chan struct{}) {
-	// Where the group had them all, reading the process tree would only hold
-	// back a thousand exits.
-	if group != "" && killGroup(group) == nil && within(exodus, alone, nil) {
-		return
-	}
-	pause := time.NewTicker(5 * time.Millisecond)
-	defer pause.Stop()
-	for {
-		if group != "" {
-			_ = killGroup(group)
-		}
-		killDescendants(os.Getpid())
-		select {
-		case <-alone:
+	killed := make(map[int]bool)
+	pause := sweepPause
+	for first := true; ; first = false {
+		if group != "" && killGroup(group) == nil && (first || !groupEmpty(group)) && within(exodus, alone, nil) {
 			return
-		case <-pause.C:
+		}
+		if fresh := killDescendants(os.Getpid(), killed); fresh > 0 || group == "" {
+			pause = sweepPause
+		} else {
+			pause = min(2*pause, maxPause)
+		}
+		if within(pause, alone, nil) {
+			return
 		}
 	}
 }

@@ -16,16 +16,23 @@ type process struct{ pid, parent, group int }
 // process groups: a group is killed in one step, so that none of it can slip
 // away by forking. All sessions below root were opened below root, and a group
 // lies in one session, so the groups hold nobody else. What leaves its group
-// while this runs may not be seen: callers repeat it until nobody is left.
-func killDescendants(root int) {
-	killed := map[int]bool{0: true, 1: true, unix.Getpgrp(): true}
+// while this runs may not be seen: callers repeat it until nobody is left. It
+// enters whom it kills, and returns how many of them are new there: a number
+// that is used again while this goes on is killed all the same.
+func killDescendants(root int, killed map[int]bool) (fresh int) {
+	groups := map[int]bool{0: true, 1: true, unix.Getpgrp(): true}
 	for _, p := range descendants(root) {
-		if !killed[p.group] {
-			killed[p.group] = true
+		if !groups[p.group] {
+			groups[p.group] = true
 			_ = unix.Kill(-p.group, unix.SIGKILL)
 		}
-		_ = unix.Kill(p.pid, unix.SIGKILL)
+		_ = unix.Kill(p.pid, unix.SIGKILL) // it may have left its group since
+		if !killed[p.pid] {
+			killed[p.pid] = true
+			fresh++
+		}
 	}
+	return fresh
 }
 
 // descendants lists the processes below root, parents first, from /proc. The
