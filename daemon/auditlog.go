@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"io"
 	"os"
+	"slices"
+	"strings"
 
 	"openscope/daemon/internal/audit"
 	"openscope/daemon/internal/control"
@@ -18,6 +20,9 @@ func (c *core) AuditTail(ctx context.Context, req control.AuditRequest, w io.Wri
 	who, err := asking(ctx)
 	if err != nil {
 		return err
+	}
+	if req.Kind != "" && !slices.Contains(audit.Kinds, req.Kind) {
+		return control.Errorf(control.Usage, "no entry is of the kind %q", req.Kind).WithHint("one of: " + strings.Join(audit.Kinds, ", "))
 	}
 	wanted := func(r audit.Record) bool {
 		return mayRead(who, r) && asksFor(req, r)

@@ -103,10 +103,16 @@ func (d *failingDisk) on(h *hostileHalf) {
 	if err := h.log.Close(); err != nil {
 		h.t.Fatal(err)
 	}
-	if h.core.log, _, err = audit.Open(h.logPath(), cfg); err != nil {
+	// A process that another test forks has the file, and its lock, until it execs.
+	var failed *audit.Log
+	until(h.t, 10*time.Second, "the log can be opened again", func() bool {
+		failed, _, err = audit.Open(h.logPath(), cfg)
+		return !errors.Is(err, audit.ErrLocked)
+	})
+	if err != nil {
 		h.t.Fatal(err)
 	}
-	failed := h.core.log
+	h.core.log = failed
 	h.t.Cleanup(func() {
 		h.calls.Wait()
 		failed.Close()

@@ -24,13 +24,18 @@ const (
 // set aside when the log was opened. All other kinds are the caller's.
 const KindTorn = "torn"
 
+// Kinds are those that the entries of a daemon's log have.
+var Kinds = []string{
+	"open", "refuse", "connect", "disconnect", "confirm", "claim", "call", "approve", "deny", "result", "extend", "revoke", "expire",
+	"close", "lockdown", "start", "stop", "reload", "copy", "recipient-add", "recipient-remove", KindTorn, KindRotate,
+}
+
 // Event is what happened. Empty fields are left out of the line. Text may hold
 // anything, from anybody: what is not printable ASCII is escaped when it is
 // written, and what is longer than [MaxText] is cut.
 type Event struct {
-	// Kind is one of: open refuse connect disconnect confirm claim call approve deny
-	// result extend revoke expire close lockdown start stop reload torn, or what was
-	// done to the registry of recipients, rotate, or copy: a second place that failed.
+	// Kind is one of [Kinds]. A copy is the second place of the log that failed, or
+	// is well again.
 	Kind string `json:"kind"`
 
 	Issuer       *Issuer `json:"issuer"`

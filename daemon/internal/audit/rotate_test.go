@@ -78,12 +78,12 @@ func TestAFullFileIsRotatedWithoutAGapAcrossRestarts(t *testing.T) {
 func TestATruncatedTailContradictsTheCheckpointAtEveryLine(t *testing.T) {
 	path, cfg := newPath(t), signing(t, 0)
 	l, _ := mustOpen(t, path, cfg)
-	for i := range 60 {
+	for i := range truncations {
 		mustAppend(t, l, numbered(i))
 	}
 	must(t, l.Close())
 	lines := bytes.SplitAfter(mustRead(t, path), []byte("\n"))
-	for keep := range 60 {
+	for keep := range truncations {
 		must(t, os.WriteFile(path, bytes.Join(lines[:keep], nil), 0o600))
 		_, err := VerifyFiles(path, cfg.Verifier)
 		if bad, ok := errors.AsType[*BadEntry](err); !ok || bad.Line != keep+1 {

@@ -14,8 +14,6 @@ import (
 	"openscope/bench/vectors"
 )
 
-const lineCount = 200
-
 // wantBad wants Verify to name this line (from 1) as the first bad one.
 func wantBad(t *testing.T, what string, line int, lines ...[]byte) {
 	t.Helper()

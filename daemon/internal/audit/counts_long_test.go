@@ -1,0 +1,8 @@
+//go:build long
+
+package audit
+
+const (
+	lineCount   = 1_000
+	truncations = 1_000
+)
