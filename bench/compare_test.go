@@ -19,6 +19,8 @@ var plainComparisons = map[string]string{
 	"daemon/internal/audit/line.go: bytes.HasPrefix(end, []byte(hashKey))":         "the name of a field",
 	"wire/channel/msg2.go: string(again) != string(b)":                             "the sender's own bytes, encoded again",
 	"wire/handle/recipient.go: string(point.Bytes()) != string(public)":            "a public key",
+	"relay/tcp.go: r.cfg.Challenge == nil":                                         "whether there is a function",
+	"relay/tcp.go: slices.Equal(who.SupportedProtos, []string{…})":                 "what a peer says it speaks",
 	"passport/meet.go: slices.Equal(other.paramNames(), v.paramNames())":           "names, which both sides are shown",
 	"daemon/left.go: reflect.DeepEqual(c.left(before, share), c.left(now, share))": "the rules of this machine, before and after a reload",
 	"client/known.go: d.fingerprint == fp":                                         "a fingerprint is public",

@@ -87,7 +87,7 @@ func (b *book) begin() {
 
 // end takes the connection away and revokes the session, and enters both.
 func (b *book) end() {
-	b.half.Detach(b.meeting.id)
+	b.half.Detach(b.meeting.id, false)
 	lost := b.ofSession("disconnect")
 	lost.Connection, lost.Cause, lost.Reason = hex.EncodeToString(b.meeting.id[:]), "cut", "the connection was lost"
 	if _, err := b.half.RevokeShare(b.half.ctx, control.RevokeRequest{ID: b.id, Reason: "next"}); err != nil {
