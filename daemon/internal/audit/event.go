@@ -26,7 +26,7 @@ const KindTorn = "torn"
 
 // Kinds are those that the entries of a daemon's log have.
 var Kinds = []string{
-	"open", "refuse", "connect", "disconnect", "confirm", "claim", "call", "approve", "deny", "result", "extend", "revoke", "expire",
+	"open", "refuse", "connect", "disconnect", "resume", "confirm", "claim", "call", "approve", "deny", "result", "extend", "revoke", "expire",
 	"close", "lockdown", "start", "stop", "reload", "copy", "recipient-add", "recipient-remove", KindTorn, KindRotate,
 }
 
