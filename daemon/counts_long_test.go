@@ -11,4 +11,5 @@ const (
 	stormSeeds             = 5_000
 	faultStep              = 1
 	modelCalls             = 10_000
+	modelRunsOneIn         = 1
 )

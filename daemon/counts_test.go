@@ -9,10 +9,13 @@ const (
 	openCalls = 1_500
 	// clockSchedules is how often clocks are bent under a session: a fifth.
 	clockSchedules = 100
-	// faultStep is which of a call's writes and syncs fail: of six, three.
-	faultStep = 2
-	// modelCalls is how many random calls the log is held to a model of: a twentieth.
-	modelCalls = 500
+	// faultStep is which of three calls' writes and syncs fail: of six, two, an
+	// intent's and an outcome's.
+	faultStep = 3
+	// modelCalls is how many random calls the log is held to a model of: a tenth.
+	modelCalls = 1_000
+	// modelRunsOneIn is of how many of those that may run one does: a process is dear.
+	modelRunsOneIn = 5
 	// childEdits is how often grants are edited under an agent's passport: a tenth.
 	childEdits = 1_000
 	// executedAttacks is how many distinct values that a sample's parameter lets
