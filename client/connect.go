@@ -212,7 +212,7 @@ func (r *reach) by(ctx context.Context, relay wire.Relay, beforeFinished func() 
 		conn.Reset()
 		return arrival{}, err
 	}
-	return arrival{conn, p, relay}, nil
+	return arrival{conn: conn, passport: p, relay: relay, rung: rungOf(leg)}, nil
 }
 
 // signer is the key that FINISHED and every call is signed with: the

@@ -10,6 +10,7 @@ import (
 	"openscope/wire"
 	"openscope/wire/call"
 	"openscope/wire/channel"
+	"openscope/wire/tunnel"
 )
 
 // link is one connection of a session. What it knows of the other end is
@@ -19,6 +20,7 @@ type link struct {
 	s     *Session
 	conn  *channel.Conn
 	relay wire.Relay
+	rung  tunnel.Rung
 	made  time.Time
 	done  chan struct{} // closed when its reader has returned
 	doubt chan struct{} // it has been silent; capacity 1
@@ -52,7 +54,7 @@ func (c challenge) age() time.Duration {
 func newLink(s *Session, a arrival) *link {
 	now := time.Now()
 	return &link{
-		s: s, conn: a.conn, relay: a.relay, made: now, heard: now, newest: challenge{value: a.conn.Challenge(), came: now},
+		s: s, conn: a.conn, relay: a.relay, rung: a.rung, made: now, heard: now, newest: challenge{value: a.conn.Challenge(), came: now},
 		done: make(chan struct{}), doubt: make(chan struct{}, 1), wake: make(chan struct{}, 1), fresh: make(chan struct{}),
 	}
 }

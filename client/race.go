@@ -9,6 +9,7 @@ import (
 	"openscope/passport"
 	"openscope/wire"
 	"openscope/wire/channel"
+	"openscope/wire/tunnel"
 )
 
 // A handle may name several relays, of which one may be dead, or hostile
@@ -28,6 +29,15 @@ type arrival struct {
 	conn     *channel.Conn
 	passport *passport.Passport
 	relay    wire.Relay
+	rung     tunnel.Rung
+}
+
+// rungOf is the way by which a leg came; legs of other makings come by the best.
+func rungOf(leg wire.Leg) tunnel.Rung {
+	if l, ok := leg.(interface{ Rung() tunnel.Rung }); ok {
+		return l.Rung()
+	}
+	return tunnel.QUIC
 }
 
 // attempt connects once, and returns when the passport is verified.

@@ -125,6 +125,17 @@ func (s *Session) Away() bool {
 	return s.link == nil && s.err == nil
 }
 
+// Way is how the relay is reached just now: "quic", and where that cannot be "tcp"
+// or "proxy"; empty while no connection stands.
+func (s *Session) Way() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.link == nil {
+		return ""
+	}
+	return s.link.rung.String()
+}
+
 // Done is closed when the session has ended: with its connection, unless
 // [Config.Redial] is set.
 func (s *Session) Done() <-chan struct{} { return s.done }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,6 +17,9 @@ import (
 const (
 	backoffMin = 100 * time.Millisecond
 	backoffMax = 2 * time.Second
+	// climbAfter is how long at most a daemon stands below QUIC before it tries
+	// that again, for as long as a handshake may take.
+	climbAfter = 40 * time.Second
 )
 
 // uplink is the daemon's connection to one relay, made again whenever it is
@@ -53,13 +57,24 @@ func (u *uplink) run(ctx context.Context) {
 // stand connects, registers what is open and accepts legs until the
 // connection is lost.
 func (u *uplink) stand(ctx context.Context) error {
-	t, err := tunnel.DialDaemon(ctx, tunnel.DaemonConfig{
-		Relay: u.relay, Roots: u.net.roots, Prove: u.net.core.ProveHello, Ways: u.net.ways, Logger: u.net.logger,
-	})
-	if err != nil {
-		return err
+	t, err := u.dial(ctx, u.net.ways)
+	for err == nil {
+		if t, err = u.standOn(ctx, t); t == nil {
+			return err
+		}
 	}
-	defer t.Close()
+	return err
+}
+
+func (u *uplink) dial(ctx context.Context, ways tunnel.Ways) (*tunnel.Daemon, error) {
+	return tunnel.DialDaemon(ctx, tunnel.DaemonConfig{
+		Relay: u.relay, Roots: u.net.roots, Prove: u.net.core.ProveHello, Ways: ways, Logger: u.net.logger,
+	})
+}
+
+// standOn stands on a connection until it is lost, or until there is a better one,
+// which it returns.
+func (u *uplink) standOn(ctx context.Context, t *tunnel.Daemon) (better *tunnel.Daemon, err error) {
 	u.mu.Lock()
 	u.tunnel, u.problem = t, ""
 	u.mu.Unlock()
@@ -70,6 +85,49 @@ func (u *uplink) stand(ctx context.Context) error {
 	}
 	u.net.cameUp()
 	u.net.logger.Info("relay connected", "relay", u.relay.Address, "rung", t.Rung().String())
+	climbing, stop := context.WithCancel(ctx)
+	var climb sync.WaitGroup
+	climb.Go(func() {
+		if better = u.climb(climbing, t.Rung()); better != nil {
+			_ = t.Close() // accept returns; the legs' clients come by the other
+		}
+	})
+	err = u.accept(ctx, t)
+	stop()
+	climb.Wait()
+	_ = t.Close()
+	if ctx.Err() != nil && better != nil {
+		_ = better.Close()
+		better = nil
+	}
+	if better != nil {
+		err = nil
+	}
+	return better, err
+}
+
+// climb tries QUIC again every now and then below it, until it works.
+func (u *uplink) climb(ctx context.Context, rung tunnel.Rung) *tunnel.Daemon {
+	ways := u.net.ways
+	if ways.Only != nil && !slices.Contains(ways.Only, tunnel.QUIC) {
+		return nil
+	}
+	ways.Only = []tunnel.Rung{tunnel.QUIC}
+	for rung != tunnel.QUIC {
+		select {
+		case <-time.After(climbAfter/2 + rand.N(climbAfter/2)):
+		case <-ctx.Done():
+			return nil
+		}
+		if t, err := u.dial(ctx, ways); err == nil {
+			return t
+		}
+	}
+	return nil
+}
+
+// accept takes legs until the connection is lost.
+func (u *uplink) accept(ctx context.Context, t *tunnel.Daemon) error {
 	for {
 		preface, leg, err := t.Accept(ctx)
 		if err != nil {

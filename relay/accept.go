@@ -164,7 +164,10 @@ func (r *Relay) register(d *standing, m wire.Register) wire.RegisterStatus {
 	if m.Lifetime <= 0 || m.Lifetime > maxLifetime || m.Verify(d.conn.Exporter()) != nil {
 		return wire.RegisterRefused
 	}
-	status := r.registry.register(d, m, r.cfg.Clock().Add(m.Lifetime))
+	status, left := r.registry.register(d, m, r.cfg.Clock().Add(m.Lifetime))
+	for _, conn := range left { // at most as many as may stand; their clients join anew
+		r.children.Go(func() { conn.Close(tunnel.CodeSuperseded) })
+	}
 	if status == wire.Registered {
 		r.counters.registered.Add(1)
 	} else {

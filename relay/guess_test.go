@@ -33,7 +33,7 @@ func filled(t *testing.T, sessions int) (*Relay, wire.RendezvousID, ed25519.Priv
 		if _, err := rand.Read(rid[:]); err != nil {
 			t.Fatal(err)
 		}
-		if status := r.registry.register(d, wire.Register{RID: rid, JoinKey: public}, time.Now().Add(time.Hour)); status != wire.Registered {
+		if status, _ := r.registry.register(d, wire.Register{RID: rid, JoinKey: public}, time.Now().Add(time.Hour)); status != wire.Registered {
 			t.Fatal(status)
 		}
 	}

@@ -45,19 +45,26 @@ func newRegistry() *registry {
 }
 
 // register enters a verified registration. A second one for the same session
-// moves it: its daemon has connected anew and proved the same keys.
-func (g *registry) register(d *standing, m wire.Register, until time.Time) wire.RegisterStatus {
+// moves it: its daemon has connected anew and proved the same keys. The legs on
+// its other connection are returned: that may lead nowhere, and has to be closed
+// outside this lock.
+func (g *registry) register(d *standing, m wire.Register, until time.Time) (status wire.RegisterStatus, left []tunnel.Conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if old := g.sessions[m.RID]; old != nil {
 		g.remove(old)
+		for _, l := range old.legs {
+			if old.daemon != d {
+				left = append(left, l.conn)
+			}
+		}
 	}
 	if g.held[d.token] >= d.account.sessions() {
-		return wire.RegisterFull
+		return wire.RegisterFull, left
 	}
 	g.held[d.token]++
 	g.sessions[m.RID] = &registered{rid: m.RID, daemon: d, join: m.JoinKey, until: until}
-	return wire.Registered
+	return wire.Registered, left
 }
 
 // unregister takes a session off, if it is this daemon's.

@@ -226,7 +226,7 @@ func (d *Daemon) Accept(ctx context.Context) (wire.Preface, wire.Leg, error) {
 		if err != nil {
 			return wire.Preface{}, nil, fmt.Errorf("accepting a leg: %w", err)
 		}
-		l := &leg{Stream: stream}
+		l := &leg{Stream: stream, by: d.Rung()}
 		preface, err := readPreface(l)
 		if err == nil {
 			return preface, l, nil
@@ -278,7 +278,9 @@ func (d *Daemon) readControl() {
 
 func (d *Daemon) lost(err error) {
 	d.mu.Lock()
-	d.err = err
+	if d.err == nil {
+		d.err = err
+	}
 	d.mu.Unlock()
 	close(d.done)
 	d.conn.lost() // Accept returns, and the legs end
@@ -287,27 +289,80 @@ func (d *Daemon) lost(err error) {
 // heartbeat sends packets large enough to draw a stateless reset from a relay
 // that has been restarted, often while there is a session to lose.
 func (d *Daemon) heartbeat() {
-	timer := time.NewTimer(wire.HeartbeatBusy)
+	timer, look := time.NewTimer(wire.HeartbeatBusy), time.NewTicker(lookInterval)
 	defer timer.Stop()
+	defer look.Stop()
+	var path silence
 	for {
 		select {
 		case <-d.done:
 			return
 		case <-d.busy:
+		case now := <-look.C:
+			if path.since(d.conn.packets(), now) > silentAfter {
+				d.giveUp(errSilent)
+				return
+			}
+			continue
 		case <-timer.C:
 			if d.send(wire.AppendHeartbeat(nil)) != nil {
 				return // readControl reports the loss
 			}
+			path.asked(d.conn.packets(), time.Now())
 		}
-		timer.Reset(d.rhythm())
+		timer.Reset(d.rhythm(path))
 	}
 }
 
-func (d *Daemon) rhythm() time.Duration {
+// giveUp ends a connection of which readControl would not notice the loss.
+func (d *Daemon) giveUp(err error) {
+	d.mu.Lock()
+	if d.err == nil {
+		d.err = err
+	}
+	d.mu.Unlock()
+	d.conn.lost()
+}
+
+func (d *Daemon) rhythm(path silence) time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.sessions) > 0 {
+	if len(d.sessions) > 0 || !path.begun.IsZero() {
 		return wire.HeartbeatBusy
 	}
 	return wire.HeartbeatIdle
+}
+
+// A path on which a heartbeat, and what QUIC sends again of it, draws not one
+// acknowledgement for so long leads nowhere: somebody has begun to drop UDP, or
+// the machine has another network now.
+const (
+	silentAfter  = 5 * time.Second
+	lookInterval = time.Second
+)
+
+var errSilent = errors.New("the relay is silent")
+
+// silence is since when heartbeats have drawn nothing.
+type silence struct {
+	begun   time.Time // the first of these; zero where there is none
+	packets uint64    // that had come by then
+}
+
+// asked notes that a heartbeat was sent.
+func (s *silence) asked(packets uint64, now time.Time) {
+	if s.begun.IsZero() || packets != s.packets {
+		s.begun, s.packets = now, packets
+	}
+}
+
+// since is how long nothing has come, after something was sent.
+func (s *silence) since(packets uint64, now time.Time) time.Duration {
+	if packets == 0 || packets != s.packets {
+		s.begun = time.Time{}
+	}
+	if s.begun.IsZero() {
+		return 0
+	}
+	return now.Sub(s.begun)
 }

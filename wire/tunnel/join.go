@@ -48,5 +48,5 @@ func join(ctx context.Context, cfg ClientConfig, relay wire.Relay) (wire.Leg, er
 		l.close()
 		return nil, fmt.Errorf("joining at %s: %w", relay.Address, err)
 	}
-	return &leg{Stream: stream, release: l.close}, nil
+	return &leg{Stream: stream, release: l.close, by: l.rung()}, nil
 }

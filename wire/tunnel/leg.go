@@ -12,6 +12,7 @@ import (
 type leg struct {
 	Stream
 	release func() // what goes with the leg; nil for a daemon's
+	by      Rung
 	once    sync.Once
 }
 
@@ -26,6 +27,10 @@ func (l *leg) Write(p []byte) (int, error) {
 	n, err := l.Stream.Write(p)
 	return n, legError(err)
 }
+
+// Rung is the way by which the relay was reached; a daemon's legs come by its
+// connection's.
+func (l *leg) Rung() Rung { return l.by }
 
 // Reset gives the stream's credit back in both directions.
 func (l *leg) Reset() {

@@ -101,7 +101,7 @@ func TestADaemonSaysWhatItStandsFor(t *testing.T) {
 			t.Fatalf("it said %d", s.kind)
 		}
 	}
-	if got := d.rhythm(); got != wire.HeartbeatIdle {
+	if got := d.rhythm(silence{}); got != wire.HeartbeatIdle {
 		t.Errorf("without a session it beats every %v", got)
 	}
 }

@@ -221,6 +221,7 @@ func overTCP(ctx context.Context, conn net.Conn, cfg *tls.Config, by Rung) (link
 
 func (l *tcpLink) rung() Rung            { return l.by }
 func (l *tcpLink) exporterKey() [32]byte { return l.exporter }
+func (l *tcpLink) packets() uint64       { return 0 } // yamux pings
 
 // join leaves the relay's answer to the leg's reader: msg1 is to follow at once.
 func (l *tcpLink) join(ctx context.Context, message []byte) (Stream, error) {

@@ -110,14 +110,19 @@ func (sh *shell) say(text string) {
 }
 
 // prompt is the text before the line: whose daemon, how long the session still
-// lasts, and that no connection stands for it just now.
+// lasts, the way to the relay where it is not the best, and that no connection
+// stands just now.
 func (sh *shell) prompt() string {
 	name := sh.daemon
 	if name != "" {
 		name += " "
 	}
-	if sh.session.Away() {
+	switch way := sh.session.Way(); way {
+	case "quic": // as it should be
+	case "":
 		name += "away "
+	default:
+		name += way + " "
 	}
 	return name + countdown(sh.session.Remaining()) + "> "
 }
