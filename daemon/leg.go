@@ -56,7 +56,8 @@ func (n *netHalf) serveLeg(ctx context.Context, t *tunnel.Daemon, preface wire.P
 	if !ok {
 		return
 	}
-	met := n.meet(raw)
+	shown, met := n.meet(raw)
+	cfg.Shown = shown
 	conn, err := channel.Daemon(ctx, raw, cfg)
 	met()
 	if err != nil {

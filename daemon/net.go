@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -41,7 +42,10 @@ type netHalf struct {
 }
 
 // stranger is a leg that has not finished its handshake.
-type stranger struct{ leg wire.Leg }
+type stranger struct {
+	leg   wire.Leg
+	shown bool // guarded by netHalf.mu: its msg1 was made with the handle
+}
 
 func newNetHalf(core authority, cfg Config, rand io.Reader, logger *slog.Logger) *netHalf {
 	n := &netHalf{
@@ -181,21 +185,29 @@ func (n *netHalf) configFor(rid wire.RendezvousID) (channel.DaemonConfig, bool) 
 	return cfg, ok
 }
 
-// meet enters a leg among the strangers, dropping the oldest beyond the bound;
-// the returned function takes it out again.
-func (n *netHalf) meet(leg wire.Leg) (met func()) {
+// meet enters a leg among the strangers, dropping one beyond the bound: the
+// oldest, of those first that have not shown to have the handle. The first
+// function returned notes that it has, the second takes it out again.
+func (n *netHalf) meet(leg wire.Leg) (shown, met func()) {
 	s := &stranger{leg: leg}
 	n.mu.Lock()
 	n.strangers = append(n.strangers, s)
-	var oldest *stranger
+	var dropped *stranger
 	if len(n.strangers) > maxUnauthenticated {
-		oldest, n.strangers = n.strangers[0], n.strangers[1:]
+		i := max(0, slices.IndexFunc(n.strangers, func(s *stranger) bool { return !s.shown }))
+		dropped = n.strangers[i]
+		n.strangers = slices.Delete(n.strangers, i, i+1)
 	}
 	n.mu.Unlock()
-	if oldest != nil {
-		oldest.leg.Reset()
+	if dropped != nil {
+		dropped.leg.Reset()
 	}
-	return func() {
+	shown = func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		s.shown = true
+	}
+	met = func() {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		for i, other := range n.strangers {
@@ -205,4 +217,5 @@ func (n *netHalf) meet(leg wire.Leg) (met func()) {
 			}
 		}
 	}
+	return shown, met
 }

@@ -36,6 +36,8 @@ type DaemonConfig struct {
 	Authority Authority
 	Guard     *Guard
 	Rand      io.Reader
+	// Shown, where set, is told that msg1 showed its sender to have S.
+	Shown func()
 }
 
 func (c *DaemonConfig) transcript() Transcript {
@@ -71,6 +73,9 @@ func daemonHandshake(ctx context.Context, leg wire.Leg, cfg *DaemonConfig) (*Con
 	th0 := cfg.transcript()
 	if err := checkMsg1(cfg.Keys, th0, msg1); err != nil {
 		return nil, err
+	}
+	if cfg.Shown != nil {
+		cfg.Shown()
 	}
 	conn, err := cfg.answer(ctx, leg, th0, msg1)
 	if err != nil {
