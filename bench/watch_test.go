@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -97,7 +98,8 @@ func TestTheIssuerWatchesAndAnswersWithOneKey(t *testing.T) {
 	}
 }
 
-// Where there is no terminal, a line for everything; and it outlives the daemon.
+// Where there is no terminal, a line for everything; and it outlives the daemon's
+// reload, and the daemon.
 func TestAWatchWithoutATerminalIsLines(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -106,6 +108,12 @@ func TestAWatchWithoutATerminalIsLines(t *testing.T) {
 	events := startProcess(t, s.env(), "openscope", "share", "watch", s.id, "--json")
 	until(t, 10*time.Second, "both watch", func() bool {
 		return strings.Contains(watch.out.String(), "watching "+s.id) && strings.Contains(events.out.String(), `"kind":"session"`)
+	})
+	if err := s.daemon.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	until(t, 10*time.Second, "the reload is told", func() bool {
+		return strings.Contains(watch.out.String(), "has read its grants, verbs and recipients again")
 	})
 	s.must("openscope-reflect-client", "call", "test.echo", "text=hello")
 	s.must("openscope", "share", "revoke", s.id, "--reason", "enough")
