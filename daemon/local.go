@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"openscope/daemon/internal/audit"
 	"openscope/daemon/internal/control"
 	"openscope/daemon/internal/session"
+	"openscope/passport"
 	"openscope/wire/call"
 	"openscope/wire/channel"
 	"openscope/wire/handle"
@@ -82,7 +84,10 @@ func (c *core) Call(ctx context.Context, req control.CallRequest, stdout, stderr
 		return control.CallResult{}, c.refuseLocalOverRate(err)
 	}
 	if _, ok := c.rules.Load().catalog.Verb(req.Verb); !ok {
-		refused := c.deny(act, fmt.Errorf("there is no verb %q", req.Verb))
+		if !passport.IsVerbName(req.Verb) {
+			act.request.Verb = "" // people paste what belongs elsewhere, and into no log
+		}
+		refused := c.deny(act, errors.New("there is no verb of this name"))
 		if refused.cause == call.AuditFailure {
 			return localResult(act, refused), nil
 		}

@@ -140,7 +140,7 @@ func (b *book) draw() asked {
 	case 9, 21:
 		return asked{verb: "test.mark", params: []call.Param{{Name: "name", Value: "-" + name}}, local: true, cause: "denied", reason: "name"}
 	case 10, 22, 23:
-		return asked{verb: "no." + name, local: true, cause: "denied", reason: "there is no verb"}
+		return asked{verb: "no." + name, local: true, cause: "denied", reason: "there is no verb of this name"}
 	case 11: // no such folder
 		return asked{verb: "test.mark", params: []call.Param{named("no/" + name)}, cause: "exited", status: 1, rule: true}
 	}

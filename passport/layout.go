@@ -142,7 +142,7 @@ func fromWireVerb(w wireVerb) (Verb, error) {
 		Timeout: time.Duration(w.Timeout) * time.Second, MaxOutput: w.MaxOutput,
 	}
 	known := v.Class == Read || v.Class == Change || v.Class == Raw
-	if !known || !isVerbName(w.Name) || !printable(maxSummary, w.Summary) || len(w.Params) > maxParams {
+	if !known || !IsVerbName(w.Name) || !printable(maxSummary, w.Summary) || len(w.Params) > maxParams {
 		return Verb{}, fmt.Errorf("%w: a verb is malformed", ErrForged)
 	}
 	for i, param := range w.Params {

@@ -29,7 +29,7 @@ func ParseSpec(text string) (Spec, error) {
 		return Spec{}, fmt.Errorf("%w: it has a character that does not print", ErrSpec)
 	}
 	verb, rest, more := strings.Cut(text, ":")
-	if !isVerbName(verb) {
+	if !IsVerbName(verb) {
 		return Spec{}, fmt.Errorf("%w: %.100q is not app.verb", ErrSpec, verb)
 	}
 	spec := Spec{Verb: verb}
@@ -56,8 +56,8 @@ func ParseSpec(text string) (Spec, error) {
 	}
 }
 
-// isVerbName is app.verb, of lower-case letters, digits, _ and -.
-func isVerbName(s string) bool {
+// IsVerbName reports whether s has the form app.verb, of lower-case letters, digits, _ and -.
+func IsVerbName(s string) bool {
 	parts := strings.Split(s, ".")
 	return len(s) <= 128 && len(parts) == 2 && isName(parts[0]) && isName(parts[1])
 }
