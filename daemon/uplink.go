@@ -19,7 +19,7 @@ const (
 	backoffMax = 2 * time.Second
 	// climbAfter is how long at most a daemon stands below QUIC before it tries
 	// that again, for as long as a handshake may take.
-	climbAfter = 40 * time.Second
+	climbAfter = 20 * time.Second
 )
 
 // uplink is the daemon's connection to one relay, made again whenever it is
