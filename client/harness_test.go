@@ -189,3 +189,17 @@ func drain(c *channel.Conn) {
 		}
 	}
 }
+
+// resealed is the daemon's handle again, with other relays in it.
+func (d *scriptedDaemon) resealed(relays ...wire.Relay) {
+	d.t.Helper()
+	d.handle.Relays = relays
+	if !d.handle.Sealed {
+		return
+	}
+	var err error
+	d.handle.Enc, d.handle.Box, err = channel.SealSecret(rand.Reader, d.identity.X25519().PublicKey(), d.handle.Header(), d.secret)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+}

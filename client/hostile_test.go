@@ -159,20 +159,6 @@ func (p *packets) count() int {
 	return p.came
 }
 
-// resealed is the daemon's handle again, with other relays in it.
-func (d *scriptedDaemon) resealed(relays ...wire.Relay) {
-	d.t.Helper()
-	d.handle.Relays = relays
-	if !d.handle.Sealed {
-		return
-	}
-	var err error
-	d.handle.Enc, d.handle.Box, err = channel.SealSecret(rand.Reader, d.identity.X25519().PublicKey(), d.handle.Header(), d.secret)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-}
-
 func sendsNothingUnconfirmed(t *testing.T, program string) {
 	for _, sealed := range []bool{true, false} {
 		socket := newPackets(t)
