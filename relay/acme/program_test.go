@@ -45,7 +45,7 @@ func TestTheProgramGetsItsCertificate(t *testing.T) {
 	}
 	defer metrics.Body.Close()
 	text, err := io.ReadAll(metrics.Body)
-	if err != nil || !strings.Contains(string(text), fmt.Sprintf("openscope_relay_certificate_expires_timestamp_seconds %.9e", float64(first.NotAfter.Unix()))) {
+	if err != nil || !strings.Contains(string(text), fmt.Sprintf("openscope_relay_certificate_expires_timestamp_seconds %v\n", float64(first.NotAfter.Unix()))) {
 		t.Errorf("its end, %d, is not among the metrics: %v", first.NotAfter.Unix(), err)
 	}
 }
