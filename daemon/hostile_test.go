@@ -235,17 +235,31 @@ func (m *meeting) finished(key ed25519.PrivateKey) []byte {
 // attach finishes the handshake as an honest recipient's.
 func (m *meeting) attach() *seamPeer {
 	m.half.t.Helper()
+	p := m.peer()
+	m.attachTo(p)
+	return p
+}
+
+// attachDeaf is attach for a recipient that acknowledges nothing.
+func (m *meeting) attachDeaf() *seamPeer {
+	m.half.t.Helper()
+	p := m.peer()
+	p.half = nil
+	m.attachTo(p)
+	return p
+}
+
+func (m *meeting) attachTo(p *seamPeer) {
+	m.half.t.Helper()
 	accepted, err := m.half.Accept(m.half.ctx, m.id, m.ct2, m.finished(m.key))
 	if err != nil {
 		m.half.t.Fatal(err)
 	}
 	m.challenge = accepted.Challenge
-	p := m.peer()
 	if err := m.half.Attach(m.id, p, attachment{SAS: make([]byte, 32), From: "192.0.2.1:1"}); err != nil {
 		m.half.t.Fatal(err)
 	}
 	m.half.t.Cleanup(func() { m.half.Detach(m.id, true) })
-	return p
 }
 
 // takeOver joins the session again, in the place of another connection, and

@@ -102,16 +102,7 @@ func TestNobodysCallKeepsMoreThanAMebibyte(t *testing.T) {
 	h := newHostileHalf(t)
 	_, s := h.open("test.spill")
 	m := h.meet(s)
-	accepted, err := h.Accept(h.ctx, m.id, m.ct2, m.finished(m.key))
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.challenge = accepted.Challenge
-	p := m.peer()
-	p.half = nil // acknowledges nothing
-	if err := h.Attach(m.id, p, attachment{}); err != nil {
-		t.Fatal(err)
-	}
+	p := m.attachDeaf()
 	id := m.run("test.spill")
 	until(t, 30*time.Second, "a mebibyte comes", func() bool { return p.at(id).Stdout == call.MaxCredit })
 	h.Detach(m.id, false)
@@ -477,15 +468,7 @@ func TestTheOutputOfEightEndedCallsIsKeptAndNoMore(t *testing.T) {
 	h := newHostileHalf(t)
 	_, s := h.open("test.mark")
 	m := h.meet(s)
-	accepted, err := h.Accept(h.ctx, m.id, m.ct2, m.finished(m.key))
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.challenge = accepted.Challenge
-	p := &seamPeer{ended: make(map[call.ID]call.Result), changed: make(chan struct{}, 1)} // acknowledges nothing
-	if err := h.Attach(m.id, p, attachment{}); err != nil {
-		t.Fatal(err)
-	}
+	p := m.attachDeaf()
 	var ids []call.ID
 	for range 20 {
 		h.clock.step(time.Second)
