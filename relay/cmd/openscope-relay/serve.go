@@ -92,7 +92,7 @@ func (f *serveFlags) run(ctx context.Context, env *term.Env, _ []string) error {
 
 // onOneProcessor has this process use one processor at a time, unless GOMAXPROCS
 // says otherwise. What a relay does is too short to be worth waking another
-// processor for: forwarding costs an eighth less so (bench/README.md). A larger
+// processor for: forwarding costs an eighth less so. A larger
 // machine runs a relay for each core, as nodes of a fleet (relay/README.md).
 func onOneProcessor(getenv func(string) string) {
 	if getenv("GOMAXPROCS") == "" {
