@@ -22,6 +22,9 @@ func (r *Relay) serve(ctx context.Context, conn tunnel.Conn) {
 	if err != nil {
 		r.logger.Debug("connection ended", "error", err)
 	}
+	if ctx.Err() != nil { // whatever else was wrong, the relay is going
+		code = tunnel.CodeDraining
+	}
 	conn.Close(code)
 }
 

@@ -1,6 +1,7 @@
 package relay_test
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
@@ -11,6 +12,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/quic-go/quic-go"
 
 	"openscope/relay"
 	"openscope/wire"
@@ -83,6 +86,37 @@ func testRunEndsWhoeverIsConnected(t *testing.T, by rungs) {
 	}
 	cutFor(t, client, by, wire.ErrDraining)
 	ended(t, silent, time.Second)
+}
+
+// Between a handshake's end and the relay's taking the connection there is a
+// moment, and whoever stands in it when the relay goes hears of it too.
+func TestRunEndsWhoeverWaitsToBeTaken(t *testing.T) {
+	t.Parallel()
+	for range 5 {
+		n := startNode(t)
+		dialing, giveUp := context.WithCancel(t.Context())
+		dialed := make(chan *quic.Conn)
+		for range 32 {
+			go func() {
+				conn, _ := quic.DialAddr(dialing, n.address, strangersTLS(wire.ALPN), &quic.Config{})
+				dialed <- conn
+			}()
+		}
+		var stand []*quic.Conn
+		for range 32 {
+			if conn := <-dialed; conn != nil {
+				stand = append(stand, conn)
+			}
+			if len(stand) == 4 {
+				n.stop()
+				giveUp()
+			}
+		}
+		giveUp()
+		for _, conn := range stand {
+			ended(t, conn, 3*time.Second)
+		}
+	}
 }
 
 // A relay that was killed says nothing: its successor, with the same

@@ -157,7 +157,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		r.drain()
 	}
 	stop()
-	_ = listener.Close() // ends the accept loop's leftovers; there is nothing to report
+	_ = listener.Close() // ends the accept loop; there is nothing to report
 	if r.cfg.Listener != nil {
 		_ = r.cfg.Listener.Close()
 	}
@@ -206,9 +206,12 @@ func (r *Relay) drain() {
 // drainCheck is how often draining looks whether a daemon's last leg has ended.
 const drainCheck = 100 * time.Millisecond
 
+// accept ends when the listener is closed, and not before: who was waiting to be
+// accepted then is accepted, and told to go elsewhere. The transport, which ends
+// next, would tell them nothing.
 func (r *Relay) accept(ctx context.Context, listener *quic.Listener) error {
 	for {
-		conn, err := listener.Accept(ctx)
+		conn, err := listener.Accept(context.WithoutCancel(ctx))
 		if err != nil {
 			return fmt.Errorf("accepting: %w", err)
 		}
