@@ -23,6 +23,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -37,6 +39,21 @@ type options struct {
 	idle     int           // sessions held idle
 	idleFor  time.Duration
 	profile  string
+	ways     chosen
+	kinds    chosen // of measurements
+}
+
+// chosen are names, or all there are where it is empty.
+type chosen []string
+
+func (c chosen) has(name string) bool { return len(c) == 0 || slices.Contains(c, name) }
+
+func (c *chosen) String() string { return strings.Join(*c, ";") }
+
+// Set takes names with semicolons between, as the names of measurements have commas.
+func (c *chosen) Set(s string) error {
+	*c = strings.Split(s, ";")
+	return nil
 }
 
 func main() {
@@ -53,9 +70,11 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 7, "how often every figure is taken")
 	flag.DurationVar(&o.duration, "duration", 1500*time.Millisecond, "how long bytes are pushed for one figure")
 	flag.IntVar(&o.trips, "trips", 2000, "round trips for one figure")
-	flag.IntVar(&o.idle, "idle", 1000, "idle sessions to weigh")
+	flag.IntVar(&o.idle, "idle", 1000, "idle sessions to weigh; 0 weighs none")
 	flag.DurationVar(&o.idleFor, "idle-for", 30*time.Second, "how long they are watched")
 	flag.StringVar(&o.profile, "profile", "", "where the relay that carries bare streams shows its /debug/pprof: a loopback `ADDRESS`")
+	flag.Var(&o.ways, "ways", "measure these `WAYS` alone, with semicolons between, as in hop;relay")
+	flag.Var(&o.kinds, "kinds", "take these `MEASUREMENTS` alone, with semicolons between, as in \"bulk, 1;round trip\"")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -84,6 +103,9 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	// First, while the processes are new: later they hold what the rounds have left.
 	for _, w := range ways {
+		if o.idle == 0 {
+			break
+		}
 		if err := weighIdle(ctx, o, w, results); err != nil {
 			return fmt.Errorf("idle sessions of %s: %w", w.name, err)
 		}

@@ -28,7 +28,7 @@ func measurements(o options) []measurement {
 			return takeBulk(w, r, n, o.duration)
 		}})
 	}
-	return append(all,
+	all = append(all,
 		measurement{"round trip", takeTrips("trips", o.trips)},
 		measurement{"round trip beside a full session", takeTrips("trips beside bulk", o.trips/4)},
 		measurement{"round trip within a full session", func(ctx context.Context, w *way, r *results) error {
@@ -55,6 +55,7 @@ func measurements(o options) []measurement {
 			return nil
 		}},
 	)
+	return slices.DeleteFunc(all, func(m measurement) bool { return !o.kinds.has(m.name) })
 }
 
 // takeBulk is throughput, and what it costs each process in processor time.

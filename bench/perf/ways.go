@@ -137,8 +137,16 @@ var oneP = []string{"GOMAXPROCS=1"}
 // startWays starts everything. What it has started is returned with an error
 // too, to be stopped.
 func startWays(ctx context.Context, o options, dir string) (ways []*way, err error) {
-	for _, start := range []func(context.Context, options, string) (*way, error){startHop, startNaive, startRelay, startRecords, startPackets, startSSH} {
-		w, err := start(ctx, o, dir)
+	for _, each := range []struct {
+		name  string
+		start func(context.Context, options, string) (*way, error)
+	}{
+		{"hop", startHop}, {"naive", startNaive}, {"relay", startRelay}, {"records", startRecords}, {"packets", startPackets}, {"ssh", startSSH},
+	} {
+		if !o.ways.has(each.name) {
+			continue
+		}
+		w, err := each.start(ctx, o, dir)
 		if errors.Is(err, errAbsent) {
 			fmt.Println("skipped:", err)
 			continue
