@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -16,9 +17,9 @@ const (
 	startInFlight = 64 << 10
 	maxInFlight   = 1 << 20
 
-	// quantum is added to it: ends that sleep and wake by the millisecond would
-	// let a short path run dry.
-	quantum = time.Millisecond
+	// quantum is added to it: ends that sleep and wake by the millisecond, on
+	// machines with other work, would let a short path run dry.
+	quantum = 3 * time.Millisecond
 	// forget is how long a least delay counts: paths change.
 	forget = 10 * time.Second
 )
@@ -36,8 +37,23 @@ type Flow struct {
 	window   uint64
 	measured time.Time // start of the current measurement
 	acked    uint64    // bytes acknowledged since
+	rates    rates
 	delay    delay
 	err      error
+}
+
+// rates are the last measurements, a second of them. The best is taken for the
+// path's: a path that stood still for a moment is not slower, and a window cut to
+// what came through then would keep it so.
+type rates struct {
+	last [8]uint64
+	next int
+}
+
+func (r *rates) add(rate uint64) (best uint64) {
+	r.last[r.next] = rate
+	r.next = (r.next + 1) % len(r.last)
+	return slices.Max(r.last[:])
 }
 
 // delay is the least time of late from sending to acknowledgement: what the path
@@ -176,16 +192,19 @@ func (f *Flow) Acknowledge(w Window) error {
 	return nil
 }
 
-// measure sets the window to what the path has lately delivered in a second.
+// measureFor is how long a measurement takes.
+const measureFor = time.Second / 8
+
+// measure sets the window by what the path has lately delivered, and how soon.
 func (f *Flow) measure(fresh uint64, now time.Time) {
 	f.acked += fresh
 	elapsed := now.Sub(f.measured)
-	if elapsed < time.Second/8 {
+	if elapsed < measureFor {
 		return
 	}
 	rate := uint64(float64(f.acked) / elapsed.Seconds())
+	holds := uint64(float64(f.rates.add(rate)) * f.delay.room(now).Seconds())
 	// A path that was not kept busy tells nothing about its speed.
-	holds := uint64(float64(rate) * f.delay.room(now).Seconds())
 	if holds > f.window || f.inFlight+f.acked >= f.window {
 		f.window = min(max(min(holds, rate), minInFlight), maxInFlight)
 	}
