@@ -87,6 +87,7 @@ type Relay struct {
 	door      *door
 	accounts  *accounts
 	budget    *budget
+	pauses    pauses
 	counters  counters
 	children  sync.WaitGroup
 	ready     chan struct{}

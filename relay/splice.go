@@ -49,20 +49,26 @@ func (r *Relay) forward(l *leg, acc *account, up bool, dst, src tunnel.Stream) {
 	dst.CancelWrite(code)
 }
 
-// copy forwards until src ends. A direction that is idle holds no buffer.
+// copy forwards until src ends. A direction that is idle, or pauses, holds no
+// buffer.
 func (r *Relay) copy(l *leg, acc *account, up bool, dst, src tunnel.Stream) error {
 	count := &r.counters.down
 	if up {
 		count = &r.counters.up
 	}
-	for {
-		if err := src.Wait(); err != nil {
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
+	var last time.Time
+	for n := 0; ; {
+		err := src.Wait()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
 			return err
 		}
-		n, err := r.forwardPiece(acc, dst, src)
+		if pause := r.pauses.next(&last, time.Now()); n < pieceSize { // else there is enough already
+			time.Sleep(pause)
+		}
+		n, err = r.forwardPiece(acc, dst, src)
 		count.Add(uint64(n))
 		l.forwarded.Add(uint64(n))
 		if n > 0 && r.cfg.Tap != nil {

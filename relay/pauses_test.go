@@ -1,0 +1,69 @@
+package relay
+
+import (
+	"testing"
+	"time"
+)
+
+// reads has so many directions ask once every millisecond for so long, and
+// returns how often the first was read.
+func reads(p *pauses, begin time.Time, directions int, d time.Duration) (times int) {
+	last, free := make([]time.Time, directions), make([]time.Time, directions)
+	for now := begin; now.Before(begin.Add(d)); now = now.Add(time.Millisecond) {
+		for i := range last {
+			if now.Before(free[i]) {
+				continue // it sleeps
+			}
+			free[i] = now.Add(p.next(&last[i], now) + 1)
+			if i == 0 {
+				times++
+			}
+		}
+	}
+	return times
+}
+
+func TestTheBusierTheRelayTheLessOftenADirectionIsRead(t *testing.T) {
+	t.Parallel()
+	begin := time.Unix(1000, 0)
+	for _, c := range []struct{ directions, least, most int }{
+		{1, 1000, 1000},
+		{crowd, 1000, 1000},
+		{crowd + 8, 150, 300}, // 4.8 ms between two
+		{50, 80, 130},
+		{100, 45, 80}, // 20 ms, after the first window
+		{1000, 45, 80},
+	} {
+		got := reads(&pauses{}, begin, c.directions, time.Second)
+		if got < c.least || got > c.most {
+			t.Errorf("of %d directions each was read %d times in a second, not %d to %d", c.directions, got, c.least, c.most)
+		}
+	}
+}
+
+func TestASmallCallGoesThroughACrowdAtOnce(t *testing.T) {
+	t.Parallel()
+	begin := time.Unix(1000, 0)
+	p := &pauses{}
+	reads(p, begin, 100, time.Second)
+	now := begin.Add(time.Second)
+	var small time.Time
+	for range 20 {
+		if pause := p.next(&small, now); pause > 0 {
+			t.Fatalf("it pauses for %v", pause)
+		}
+		reads(p, now, 99, longestPause)
+		now = now.Add(longestPause)
+	}
+}
+
+func TestACrowdThatHasGoneIsForgotten(t *testing.T) {
+	t.Parallel()
+	begin := time.Unix(1000, 0)
+	p := &pauses{}
+	reads(p, begin, 100, time.Second)
+	later := begin.Add(time.Second + 2*longestPause)
+	if got := reads(p, later, 2, 100*time.Millisecond); got != 100 {
+		t.Errorf("it was read %d times in a tenth of a second", got)
+	}
+}
