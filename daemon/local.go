@@ -68,7 +68,7 @@ func (c *core) Verbs(ctx context.Context, req control.VerbsRequest) ([]control.V
 
 // Call makes one call from inside, through the same chokepoint as everybody.
 func (c *core) Call(ctx context.Context, req control.CallRequest, stdout, stderr io.Writer) (control.CallResult, error) {
-	who, err := c.actingAs(ctx, req.Agent)
+	who, err := asking(ctx)
 	if err != nil {
 		return control.CallResult{}, err
 	}
@@ -83,20 +83,47 @@ func (c *core) Call(ctx context.Context, req control.CallRequest, stdout, stderr
 	if err := c.meter.Arrive(); err != nil {
 		return control.CallResult{}, c.refuseLocalOverRate(err)
 	}
+	if _, err := c.actingAs(ctx, req.Agent); err != nil {
+		return c.refuseLocal(act, errNotTheirAgent, err)
+	}
 	if _, ok := c.rules.Load().catalog.Verb(req.Verb); !ok {
-		if !passport.IsVerbName(req.Verb) {
-			act.request.Verb = "" // people paste what belongs elsewhere, and into no log
-		}
-		refused := c.deny(act, errors.New("there is no verb of this name"))
-		if refused.cause == call.AuditFailure {
-			return localResult(act, refused), nil
-		}
-		return control.CallResult{}, control.Errorf(control.NotFound, "there is no verb %q", req.Verb).
-			WithHint("run: openscope verbs --agent " + req.Agent)
+		return c.refuseLocal(act, errNoSuchVerb, control.Errorf(control.NotFound, "there is no verb %q", req.Verb).
+			WithHint("run: openscope verbs --agent "+req.Agent))
 	}
 	ctx, done := c.localContext(ctx)
 	defer done()
 	return localResult(act, c.serveCall(ctx, act, newOutput(localSink(stdout, stderr), c.meter))), nil
+}
+
+// What the log says of a call from inside that is refused before it is one.
+var (
+	errNotTheirAgent = errors.New("the grants do not let this user act as the agent")
+	errNoSuchVerb    = errors.New("there is no verb of this name")
+)
+
+// refuseLocal enters a call that is refused before it is one, and answers with
+// the error that told why. People paste what belongs elsewhere, and into no log:
+// of names that mean nothing here only the empty one is entered.
+func (c *core) refuseLocal(act *action, entered, told error) (control.CallResult, error) {
+	if act.agent = c.knownAgent(act.agent); act.agent == "" {
+		act.request.Params = nil // what they were to be is not known either
+	}
+	if !passport.IsVerbName(act.request.Verb) {
+		act.request.Verb = ""
+	}
+	refused := c.deny(act, entered)
+	if refused.cause == call.AuditFailure {
+		return localResult(act, refused), nil
+	}
+	return control.CallResult{}, told
+}
+
+// knownAgent is the name, if the grants have it.
+func (c *core) knownAgent(name string) string {
+	if slices.Contains(c.rules.Load().policy.Agents(), name) {
+		return name
+	}
+	return ""
 }
 
 func localResult(act *action, done outcome) control.CallResult {

@@ -5,11 +5,13 @@ import (
 	"crypto/ecdh"
 	"crypto/ed25519"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
 
+	"openscope/daemon/internal/audit"
 	"openscope/daemon/internal/control"
 	"openscope/daemon/internal/session"
 	"openscope/wire"
@@ -22,6 +24,9 @@ import (
 // handle is returned only after a relay has acknowledged the session.
 func (c *core) OpenShare(ctx context.Context, req control.OpenRequest) (control.OpenResult, error) {
 	offer, err := c.offer(ctx, req)
+	if err != nil && !req.DryRun {
+		return control.OpenResult{}, c.refuseOpening(ctx, req, err)
+	}
 	if err != nil {
 		return control.OpenResult{}, err
 	}
@@ -38,6 +43,27 @@ func (c *core) OpenShare(ctx context.Context, req control.OpenRequest) (control.
 		return control.OpenResult{}, err
 	}
 	return result, nil
+}
+
+// refuseOpening enters that somebody wanted to open what the grants do not allow,
+// and returns what they are told. What was asked for is their text, and stays out.
+func (c *core) refuseOpening(ctx context.Context, req control.OpenRequest, told error) error {
+	who, err := asking(ctx)
+	refused, ok := errors.AsType[*control.Error](told)
+	if err != nil || !ok || refused.Code != control.Denied {
+		return told // a mistake, and no attempt
+	}
+	if err := c.meter.Arrive(); err != nil {
+		return c.refuseLocalOverRate(err)
+	}
+	err = c.record(audit.Event{
+		Kind: "refuse", Issuer: &audit.Issuer{UID: who.UID, User: who.Name, Agent: c.knownAgent(req.Agent)},
+		Decision: "deny", Cause: call.Denied.String(), Reason: "the grants do not allow the session that was asked for",
+	})
+	if err != nil {
+		return control.Errorf(control.Over, "the log could not be written")
+	}
+	return told
 }
 
 // newShare makes the session's secrets and enters it; nobody can reach it yet.
