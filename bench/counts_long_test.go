@@ -2,6 +2,8 @@
 
 package bench
 
+import "time"
+
 const (
 	agreements   = 1_000_000
 	hpkeRounds   = 250_000 // 10^6 in all
@@ -11,4 +13,6 @@ const (
 	callEvery    = 1
 	orderedCalls = 200
 	streamed     = 1 << 30
+	disturbances = 30 // ten minutes
+	disturbEvery = 20 * time.Second
 )

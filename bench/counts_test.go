@@ -2,6 +2,8 @@
 
 package bench
 
+import "time"
+
 const (
 	// agreements is how many handshakes both implementations must agree on: a tenth.
 	agreements = 1_000
@@ -21,4 +23,8 @@ const (
 	orderedCalls = 20
 	// streamed is how many bytes go through one call.
 	streamed = 64 << 20
+	// disturbances is how often a node of a fleet, or a server of its tokens, is
+	// killed or restarted: a tenth.
+	disturbances = 3
+	disturbEvery = 4 * time.Second
 )

@@ -4,145 +4,15 @@ package bench
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
-
-// bootScript is the first thing in a new system's namespaces: it puts the
-// system's root folder together from the tree, which stays as it is, and becomes
-// systemd. $1 is the tree, $2 a folder to mount things on.
-const bootScript = `set -e
-mount --make-rprivate /
-mount -t tmpfs tmpfs "$2"
-mkdir "$2/upper" "$2/work" "$2/root"
-mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/root"
-cd "$2/root"
-mount -t proc proc proc
-mount -t sysfs -o ro sysfs sys
-mount -t cgroup2 cgroup2 sys/fs/cgroup
-mount -t tmpfs -o mode=755 tmpfs run
-mount -t tmpfs -o mode=1777 tmpfs tmp
-mount -t tmpfs -o mode=755 tmpfs dev
-mknod -m 666 dev/null c 1 3
-mknod -m 666 dev/zero c 1 5
-mknod -m 666 dev/full c 1 7
-mknod -m 666 dev/random c 1 8
-mknod -m 666 dev/urandom c 1 9
-mknod -m 666 dev/tty c 5 0
-mkdir dev/pts dev/shm old
-mount -t devpts -o newinstance,ptmxmode=666 devpts dev/pts
-ln -s pts/ptmx dev/ptmx
-ln -s /proc/self/fd dev/fd
-hostname "$3"
-pivot_root . old
-umount -l /old
-rmdir /old
-exec env -i container=openscope PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --log-target=journal --show-status=no
-`
-
-// tree is a Debian system made from the machine's own package sources.
-func tree(t *testing.T) string {
-	t.Helper()
-	if _, err := exec.LookPath("mmdebstrap"); err != nil {
-		t.Skip("there is no mmdebstrap here: ", err)
-	}
-	release, err := exec.Command("sh", "-c", ". /etc/os-release && [ $ID = debian ] && echo $VERSION_CODENAME").Output()
-	if err != nil {
-		t.Skip("this machine's package sources are not Debian's")
-	}
-	sources, _ := filepath.Glob("/etc/apt/sources.list.d/debian.sources")
-	packed := filepath.Join(t.TempDir(), "tree.tar")
-	args := append([]string{"--variant=minbase", "--include=systemd,systemd-sysv,dbus,iproute2,procps", strings.TrimSpace(string(release)), packed}, sources...)
-	if out, err := exec.Command("mmdebstrap", args...).CombinedOutput(); err != nil {
-		t.Skipf("no Debian system can be made here: %v\n%s", err, out)
-	}
-	dir := protectedDir(t)
-	if out, err := exec.Command("tar", "-x", "-f", packed, "-C", dir, "--exclude=./dev/*").CombinedOutput(); err != nil {
-		t.Fatalf("unpacking: %v\n%s", err, out)
-	}
-	return dir
-}
-
-// boot starts a system from the tree, with a name, and waits until it is up.
-func boot(t *testing.T, tree, name string) *machine {
-	t.Helper()
-	group := filepath.Join(unifiedGroups(t), "openscope-test-"+name)
-	if err := os.Mkdir(group, 0o755); err != nil && !os.IsExist(err) {
-		t.Skip("there are no control groups to be had here: ", err)
-	}
-	dir, err := os.Open(group)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dir.Close()
-	// The shell ends it all when its input does, which is with this test.
-	cmd := exec.Command("sh", "-c", `unshare --mount --pid --uts --ipc --net --cgroup --fork --kill-child -- sh -c "$0" sh "$@" </dev/null & echo $!; read -r _; kill -KILL $!; wait $!`,
-		bootScript, tree, t.TempDir(), name)
-	var problem, started lockedBuffer
-	cmd.Stdout, cmd.Stderr = &started, &problem
-	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
-	alive, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Skip("there are no namespaces to be had here: ", err)
-	}
-	t.Cleanup(func() {
-		_ = alive.Close()
-		_ = cmd.Wait()
-		_ = os.WriteFile(filepath.Join(group, "cgroup.kill"), []byte("1"), 0)
-		_ = exec.Command("find", group, "-depth", "-type", "d", "-delete").Run()
-	})
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("%s said at its start:\n%s", name, problem.String())
-		}
-	})
-	m := &machine{t: t, name: name, own: true}
-	until(t, time.Minute, name+" has a first process", func() bool {
-		unshare := strings.TrimSpace(started.String())
-		text, err := os.ReadFile("/proc/" + unshare + "/task/" + unshare + "/children")
-		_, scanned := fmt.Sscan(string(text), &m.init)
-		return unshare != "" && err == nil && scanned == nil
-	})
-	until(t, 3*time.Minute, name+" has booted", func() bool {
-		out, _ := m.try("", "systemctl", "is-system-running")
-		up := strings.Contains(out, "running") || strings.Contains(out, "degraded")
-		return up
-	})
-	t.Cleanup(func() {
-		if t.Failed() {
-			out, _ := m.try("", "journalctl", "-o", "cat", "-n", "60", "-u", "openscope*")
-			t.Logf("the journal of %s:\n%s", name, out)
-		}
-	})
-	return m
-}
-
-// unifiedGroups is where control groups of version 2 are mounted.
-func unifiedGroups(t *testing.T) string {
-	t.Helper()
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(mounts)) {
-		if fields := strings.Fields(line); strings.Contains(line, " - cgroup2 ") {
-			return fields[4]
-		}
-	}
-	t.Skip("control groups of version 2 are not mounted here")
-	return ""
-}
 
 // releasePackages makes the packages of a version, and returns their folder.
 func releasePackages(t *testing.T, version string) string {
@@ -196,8 +66,6 @@ var learnt = map[string]*regexp.Regexp{
 	"osh1s…":   regexp.MustCompile(`osh1s[0-9a-z]+`),
 	"s-…":      regexp.MustCompile(`\bs-[0-9a-z]+`),
 }
-
-var tokenText = regexp.MustCompile(`ost1[0-9a-z]+`)
 
 // follow does what one block of a document says.
 func (w *walk) follow(b block) {
