@@ -15,4 +15,6 @@ const (
 	streamed     = 1 << 30
 	disturbances = 30 // ten minutes
 	disturbEvery = 20 * time.Second
+	lossTime     = 10 * time.Minute
+	lossSteps    = 10
 )

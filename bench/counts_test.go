@@ -27,4 +27,8 @@ const (
 	// killed or restarted: a tenth.
 	disturbances = 3
 	disturbEvery = 4 * time.Second
+	// lossTime is how long calls are made on a bad network, lossSteps how many
+	// seconds the slow ones take.
+	lossTime  = time.Second
+	lossSteps = 2
 )

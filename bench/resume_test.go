@@ -168,23 +168,29 @@ agents:
 func resumable(t testing.TB) (*world, string, handle.Handle) {
 	t.Helper()
 	w := newWorld(t)
+	w.takesItsTime()
+	id, h := w.open("10m", "test.steps", "test.bulk", "test.hold")
+	return w, id, h
+}
+
+// takesItsTime gives a world such verbs.
+func (w *world) takesItsTime() {
+	w.t.Helper()
 	me, err := user.Current()
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
 	for name, script := range resumeScripts {
 		script = fmt.Sprintf("#!/bin/sh\necho \"$1\" >> %s/ran\n%s\n", w.dir, script)
 		if err := os.WriteFile(w.path(name), []byte(script), 0o755); err != nil {
-			t.Fatal(err)
+			w.t.Fatal(err)
 		}
 	}
 	w.write("verbs.yaml", strings.ReplaceAll(resumeVerbs, "DIR", w.dir))
 	w.write("grants.yaml", strings.ReplaceAll(resumeGrants, "USER", me.Username))
 	if err := w.daemon.Reload(); err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
-	id, h := w.open("10m", "test.steps", "test.bulk", "test.hold")
-	return w, id, h
 }
 
 // returning is a client that comes back after it has lost its connection.

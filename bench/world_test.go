@@ -111,7 +111,7 @@ func newWorld(t testing.TB) *world {
 }
 
 // newWorldOn is a world whose daemon stands on so many relays.
-func newWorldOn(t testing.TB, nodes int) *world {
+func newWorldOn(t testing.TB, nodes int, change ...func(*relay.Config)) *world {
 	t.Helper()
 	w := &world{t: t, dir: protectedDir(t), clock: newSteppedClock()}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -124,7 +124,7 @@ func newWorldOn(t testing.TB, nodes int) *world {
 	for i := range nodes {
 		serving, end := context.WithCancel(ctx)
 		w.nodes = append(w.nodes, end)
-		relays = append(relays, startRelay(t, serving, &running, filepath.Join(w.dir, fmt.Sprint("node-", i)), tokens, nil))
+		relays = append(relays, startRelay(t, serving, &running, filepath.Join(w.dir, fmt.Sprint("node-", i)), tokens, nil, change...))
 	}
 	w.relay = relays[0]
 	me, err := user.Current()
@@ -194,7 +194,7 @@ func newTokens(t testing.TB, dir string) (*relay.TokenFile, wire.Token) {
 	return file, token
 }
 
-func startRelay(t testing.TB, ctx context.Context, running *sync.WaitGroup, dir string, tokens relay.Tokens, tap relay.Tap) wire.Relay {
+func startRelay(t testing.TB, ctx context.Context, running *sync.WaitGroup, dir string, tokens relay.Tokens, tap relay.Tap, change ...func(*relay.Config)) wire.Relay {
 	t.Helper()
 	certificate, pin, err := relay.SelfSigned(filepath.Join(dir, "relay"), rand.Reader, time.Now())
 	if err != nil {
@@ -204,10 +204,14 @@ func startRelay(t testing.TB, ctx context.Context, running *sync.WaitGroup, dir 
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := relay.New(relay.Config{
+	cfg := relay.Config{
 		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &certificate, nil },
 		Conn:        conn, Listener: listener, Tokens: tokens, Tap: tap,
-	})
+	}
+	for _, f := range change {
+		f(&cfg)
+	}
+	r, err := relay.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
