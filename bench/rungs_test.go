@@ -84,43 +84,133 @@ func TestWithoutUDPTheFirstCallIsBackWithinFourSeconds(t *testing.T) {
 	}
 }
 
+// clientWay is how the program outside reaches the relay just now: by a TCP
+// connection, or else by none.
+func (s *site) clientWay(m *machine, p *process) string {
+	s.t.Helper()
+	for line := range strings.Lines(m.must("ss", "-H", "-t", "-n", "-p", "state", "established", "dport", "=", ":4433")) {
+		if strings.Contains(line, fmt.Sprintf("pid=%d,", p.cmd.Process.Pid)) {
+			return "tcp"
+		}
+	}
+	return "quic"
+}
+
+// stepping is a call that prints a line every 100 ms, each with its number.
+func (s *site) stepping(m *machine, name string, lines int) (p *process, seen func() int) {
+	p = startOn(s.t, m, s.env(), "openscope-reflect-client", "call", "test.steps", "name="+name, fmt.Sprint("lines=", lines), "pause=0.1")
+	return p, func() int { return strings.Count(p.out.String(), " of "+name+"\n") }
+}
+
+// whole demands that a stepping call has ended, well, once, and with every line
+// once and in its order.
+func (s *site) whole(p *process, name string, lines int) {
+	s.t.Helper()
+	<-p.done
+	out, at := p.out.String(), 0
+	for i := 1; i <= lines; i++ {
+		next := strings.Index(out[at:], fmt.Sprintf("line %d of %s\n", i, name))
+		if next < 0 {
+			s.t.Fatalf("line %d is missing behind byte %d of %d: exit %d: %s", i, at, len(out), p.cmd.ProcessState.ExitCode(), out[at:])
+		}
+		at += next
+	}
+	if code, n := p.cmd.ProcessState.ExitCode(), strings.Count(out, " of "+name+"\n"); code != 0 || n != lines {
+		s.t.Errorf("exit %d, %d lines of %d", code, n, lines)
+	}
+	ran, err := os.ReadFile(s.path("ran"))
+	if n := strings.Count("\n"+string(ran), "\n"+name+"\n"); err != nil || n != 1 {
+		s.t.Errorf("%s ran %d times, %v", name, n, err)
+	}
+}
+
+// pauses watches a call's output, and returns the longest time that nothing came.
+func pauses(seen func() int, stop <-chan struct{}) <-chan time.Duration {
+	result := make(chan time.Duration, 1)
+	go func() {
+		var longest time.Duration
+		before, last := seen(), time.Now()
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-stop:
+				result <- max(longest, time.Since(last))
+				return
+			case <-tick.C:
+			}
+			if now := seen(); now != before {
+				longest = max(longest, time.Since(last))
+				before, last = now, time.Now()
+			}
+		}
+	}()
+	return result
+}
+
 func TestUDPThatIsBlockedInMidSessionCostsTenSecondsAndIsClimbedBackTo(t *testing.T) {
 	t.Parallel()
 	m, s := blockable(t, func(*machine) {})
 	until(t, 10*time.Second, "the daemon has reached the relay by QUIC", func() bool { return s.way() == "quic" })
 	s.open("5m", "test.steps")
 	const lines = 700 // it outlasts the way back up
-	p := startOn(t, m, s.env(), "openscope-reflect-client", "call", "test.steps", "name=running", fmt.Sprint("lines=", lines), "pause=0.1")
-	seen := func() int { return strings.Count(p.out.String(), " of running\n") }
+	p, seen := s.stepping(m, "running", lines)
 	until(t, 20*time.Second, "the call runs", func() bool { return seen() > 5 })
 	dropUDP(t, m)
 	began, before := time.Now(), seen()
 	until(t, 30*time.Second, "its output goes on", func() bool { return seen() > before+20 })
 	took := time.Since(began)
 	t.Logf("resumed within %v by %s", took, s.way())
-	if took > 10*time.Second || s.way() != "tcp" {
-		t.Errorf("resumed after %v by %s", took, s.way())
+	if took > 10*time.Second || s.way() != "tcp" || s.clientWay(m, p) != "tcp" {
+		t.Errorf("resumed after %v by %s, the client by %s", took, s.way(), s.clientWay(m, p))
 	}
+	stop := make(chan struct{})
+	paused := pauses(seen, stop)
 	if out, code := m.network("", "nft", "delete", "table", "inet", "blocked"); code != 0 {
 		t.Fatalf("exit %d\n%s", code, out)
 	}
 	began = time.Now()
-	until(t, 60*time.Second, "the daemon is back on QUIC", func() bool { return s.way() == "quic" })
+	until(t, 60*time.Second, "both ends are back on QUIC", func() bool { return s.way() == "quic" && s.clientWay(m, p) == "quic" })
 	t.Logf("back on QUIC within %v", time.Since(began))
-	<-p.done
-	out := p.out.String()
-	at := 0
-	for i := 1; i <= lines; i++ { // every line, once, in its order
-		next := strings.Index(out[at:], fmt.Sprintf("line %d of running\n", i))
-		if next < 0 {
-			t.Fatalf("line %d is missing behind byte %d of %d: exit %d: %s", i, at, len(out), p.cmd.ProcessState.ExitCode(), out[at:])
-		}
-		at += next
+	before = seen()
+	until(t, 10*time.Second, "its output goes on", func() bool { return seen() > before+10 })
+	close(stop)
+	longest := <-paused
+	t.Logf("on the way up, nothing came for %v at most", longest)
+	if longest > 3*time.Second {
+		t.Errorf("on the way up nothing came for %v", longest)
 	}
-	if code := p.cmd.ProcessState.ExitCode(); code != 0 || seen() != lines {
-		t.Errorf("exit %d, %d lines", code, seen())
+	s.whole(p, "running", lines)
+}
+
+// A middlebox that forgets a TCP connection says so to nobody.
+func TestATCPConnectionThatGoesSilentCostsTenSeconds(t *testing.T) {
+	t.Parallel()
+	m, s := blockable(t, func(m *machine) { dropUDP(t, m) })
+	until(t, 10*time.Second, "the daemon has reached the relay by TCP", func() bool { return s.way() == "tcp" })
+	s.open("5m", "test.steps")
+	const lines = 300
+	p, seen := s.stepping(m, "running", lines)
+	until(t, 20*time.Second, "the call runs", func() bool { return seen() > 5 })
+	var ports []string
+	for line := range strings.Lines(m.must("ss", "-H", "-t", "-n", "state", "established", "dport", "=", ":4433")) {
+		_, port, _ := strings.Cut(strings.Fields(line)[2], ":")
+		ports = append(ports, port)
 	}
-	if ran, err := os.ReadFile(s.path("ran")); err != nil || string(ran) != "running\n" {
-		t.Errorf("it ran as %q, %v", ran, err)
+	if len(ports) != 2 { // the daemon's and the client's
+		t.Fatalf("connections: %q", ports)
 	}
+	gone := "{ " + strings.Join(ports, ", ") + " }"
+	rules := "table inet forgotten { chain incoming { type filter hook input priority 0; tcp sport " + gone + " drop; tcp dport " + gone + " drop; }; }"
+	if out, code := m.network(rules, "nft", "-f", "-"); code != 0 {
+		t.Fatalf("exit %d\n%s", code, out)
+	}
+	began, before := time.Now(), seen()
+	until(t, 30*time.Second, "its output goes on", func() bool { return seen() > before+20 })
+	took := time.Since(began)
+	t.Logf("resumed within %v", took)
+	if took > 10*time.Second {
+		t.Errorf("resumed after %v", took)
+	}
+	s.whole(p, "running", lines)
 }

@@ -50,6 +50,8 @@ type scriptedDaemon struct {
 	mu      sync.Mutex
 	pending map[[16]byte]channel.Transcript
 	subject ed25519.PublicKey
+	answers byte             // handshakes
+	last    channel.Finished // what the newest client said
 }
 
 func newScriptedDaemon(t *testing.T, sealed bool) *scriptedDaemon {
@@ -84,7 +86,11 @@ func (d *scriptedDaemon) Answer(_ context.Context, rid wire.RendezvousID, msg1, 
 		mode, recipient = channel.Sealed, d.identity.X25519().PublicKey().Bytes()
 	}
 	th1b := channel.NewTranscript(mode, d.handle.Hash(), recipient, rid).WithMsg1(msg1).WithProof(encR)
-	answer := channel.Answer{P2: channel.P2(d.key.Public().(ed25519.PublicKey), [16]byte{}, [32]byte{})}
+	d.mu.Lock()
+	d.answers++
+	id := [16]byte{d.answers}
+	d.mu.Unlock()
+	answer := channel.Answer{P2: channel.P2(d.key.Public().(ed25519.PublicKey), id, [32]byte{})}
 	answer.Signature = ed25519.Sign(d.key, th1b.DaemonSignedBytes(enc, answer.P2))
 	return answer, nil
 }
@@ -93,8 +99,14 @@ func (d *scriptedDaemon) Accept(_ context.Context, _ [16]byte, _, body []byte) (
 	f, err := channel.ParseFinished(body)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.subject = f.Key
+	d.subject, d.last = f.Key, f
 	return channel.Acceptance{Challenge: [8]byte{1}, Remaining: 10 * time.Minute}, err
+}
+
+func (d *scriptedDaemon) lastFinished() channel.Finished {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.last
 }
 
 // passport is an honest one for the key that asked.

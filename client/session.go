@@ -167,13 +167,9 @@ func (s *Session) Close() error {
 func (s *Session) stand(l *link) {
 	var a absence
 	for {
-		select {
-		case <-l.done:
-		case <-l.doubt:
-			if !s.reach.cfg.Redial {
-				continue
-			}
-		case <-s.ctx.Done():
+		if better := s.await(l); better != nil {
+			l, a = better, absence{} // nothing was away
+			continue
 		}
 		if why := s.final(l); why != nil {
 			l.hangUp()
@@ -187,6 +183,31 @@ func (s *Session) stand(l *link) {
 			return
 		}
 		l = next
+	}
+}
+
+// await returns when something has to be done about the link: nil where it is lost
+// or in doubt, and otherwise the better one that the calls have gone over to.
+func (s *Session) await(l *link) *link {
+	up := s.climb(l)
+	better := up.better
+	for {
+		select {
+		case <-l.done:
+		case <-l.doubt:
+			if !s.reach.cfg.Redial {
+				continue
+			}
+		case <-s.ctx.Done():
+		case next := <-better:
+			if next == nil {
+				better = nil // the link says what has become of it
+				continue
+			}
+			up.giveUp()
+			return next
+		}
+		return up.stop()
 	}
 }
 

@@ -299,16 +299,20 @@ func (d *Daemon) heartbeat() {
 			return
 		case <-d.busy:
 		case now := <-look.C:
-			if path.since(d.conn.packets(), now) > silentAfter {
+			if path.since(d.conn.arrivals(), now) > silentAfter {
 				d.giveUp(errSilent)
 				return
 			}
 			continue
 		case <-timer.C:
-			if d.send(wire.AppendHeartbeat(nil)) != nil {
-				return // readControl reports the loss
+			if err := d.send(wire.AppendHeartbeat(nil)); err != nil {
+				if timedOut(err) { // otherwise readControl reports the loss
+					d.giveUp(errSilent)
+				}
+				return
 			}
-			path.asked(d.conn.packets(), time.Now())
+			d.conn.probe()
+			path.asked(d.conn.arrivals(), time.Now())
 		}
 		timer.Reset(d.rhythm(path))
 	}
@@ -333,9 +337,9 @@ func (d *Daemon) rhythm(path silence) time.Duration {
 	return wire.HeartbeatIdle
 }
 
-// A path on which a heartbeat, and what QUIC sends again of it, draws not one
-// acknowledgement for so long leads nowhere: somebody has begun to drop UDP, or
-// the machine has another network now.
+// A path on which a heartbeat, and what QUIC or TCP sends again of it, draws not
+// one packet for so long leads nowhere: somebody has begun to drop UDP, or a
+// middlebox has forgotten the connection, or the machine has another network now.
 const (
 	silentAfter  = 5 * time.Second
 	lookInterval = time.Second
@@ -345,20 +349,20 @@ var errSilent = errors.New("the relay is silent")
 
 // silence is since when heartbeats have drawn nothing.
 type silence struct {
-	begun   time.Time // the first of these; zero where there is none
-	packets uint64    // that had come by then
+	begun    time.Time // the first of these; zero where there is none
+	arrivals uint64    // that had come by then
 }
 
 // asked notes that a heartbeat was sent.
-func (s *silence) asked(packets uint64, now time.Time) {
-	if s.begun.IsZero() || packets != s.packets {
-		s.begun, s.packets = now, packets
+func (s *silence) asked(arrivals uint64, now time.Time) {
+	if s.begun.IsZero() || arrivals != s.arrivals {
+		s.begun, s.arrivals = now, arrivals
 	}
 }
 
 // since is how long nothing has come, after something was sent.
-func (s *silence) since(packets uint64, now time.Time) time.Duration {
-	if packets == 0 || packets != s.packets {
+func (s *silence) since(arrivals uint64, now time.Time) time.Duration {
+	if arrivals != s.arrivals {
 		s.begun = time.Time{}
 	}
 	if s.begun.IsZero() {

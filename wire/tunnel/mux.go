@@ -15,19 +15,19 @@ import (
 // A daemon's streams over TCP are yamux's, within TLS. Their windows are those
 // of QUIC, so that a leg that nobody reads holds as much here as there.
 const (
-	muxKeepAlive = 10 * time.Second // the daemon's: TCP alone would take minutes to find a path that has gone
-	muxWrite     = 10 * time.Second // that one frame may take, and a ping
-	muxFrame     = 16 << 10         // two seconds at 64 kbit/s: what urgent words wait for
+	muxWrite = 10 * time.Second // that one frame may take, and a ping
+	muxFrame = 16 << 10         // two seconds at 64 kbit/s: what urgent words wait for
 )
 
-// muxConfig is either end's; the peer may open so many streams.
-func muxConfig(incoming uint32, keepAlive bool) *yamux.Config {
+// muxConfig is either end's; the peer may open so many streams. yamux's keep-alive
+// is off: it takes a ping that waits behind output for a path that has gone.
+func muxConfig(incoming uint32) *yamux.Config {
 	cfg := yamux.DefaultConfig()
 	cfg.AcceptBacklog = MaxDaemonStreams
 	cfg.MaxIncomingStreams = incoming
 	cfg.InitialStreamWindowSize, cfg.MaxStreamWindowSize = streamWindow, streamWindow
 	cfg.MaxMessageSize = muxFrame
-	cfg.EnableKeepAlive, cfg.KeepAliveInterval = keepAlive, muxKeepAlive
+	cfg.EnableKeepAlive = false
 	cfg.ConnectionWriteTimeout = muxWrite
 	cfg.MeasureRTTInterval = 24 * time.Hour // windows do not grow: nobody asks
 	cfg.LogOutput = io.Discard

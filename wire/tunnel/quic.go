@@ -69,7 +69,8 @@ func dialQUIC(ctx context.Context, w *Ways, remote *net.UDPAddr, cfg *tls.Config
 func (c *quicConn) Exporter() [32]byte    { return c.exporter }
 func (c *quicConn) exporterKey() [32]byte { return c.exporter }
 func (c *quicConn) rung() Rung            { return QUIC }
-func (c *quicConn) packets() uint64       { return c.ConnectionStats().PacketsReceived }
+func (c *quicConn) probe()                {} // what was sent is acknowledged
+func (c *quicConn) arrivals() uint64      { return c.ConnectionStats().PacketsReceived }
 func (c *quicConn) close()                { c.Close(CodeDone) }
 func (c *quicConn) lost()                 { _ = c.CloseWithError(CodeDone, "") }
 

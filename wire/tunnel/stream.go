@@ -68,9 +68,11 @@ type link interface {
 	stand(ctx context.Context, message []byte) (Stream, error)
 	// accept returns the next stream that the relay opens.
 	accept(ctx context.Context) (Stream, error)
-	// packets counts what has come from the relay, acknowledgements too; 0 where
-	// the rung finds a path that has gone by itself.
-	packets() uint64
+	// probe has a daemon's relay answer, where a heartbeat draws nothing by itself.
+	probe()
+	// arrivals counts what has come from the relay: packets, acknowledgements too,
+	// or pieces of a TCP connection.
+	arrivals() uint64
 	// lost ends the connection and leaves what is under it for close.
 	lost()
 	close()

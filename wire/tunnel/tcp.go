@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-yamux/v5"
@@ -113,7 +114,7 @@ func (c *tcpConn) multiplex() (*yamux.Session, error) {
 	if err := c.answer(wire.StatusTaken); err != nil {
 		return nil, err
 	}
-	session, err := yamux.Server(muxSocket{c.conn}, muxConfig(1, false), nil)
+	session, err := yamux.Server(muxSocket{c.conn}, muxConfig(1), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -187,9 +188,11 @@ func (c *tcpConn) refuse(status wire.Status) {
 // tcpLink is a TLS connection that was dialed.
 type tcpLink struct {
 	conn     *tls.Conn
+	came     *counted
 	exporter [32]byte
 	by       Rung
 	mux      *yamux.Session // of a daemon that was taken
+	probing  atomic.Bool    // a ping is out
 	ctx      context.Context
 	end      context.CancelFunc
 }
@@ -200,7 +203,8 @@ var _ link = (*tcpLink)(nil)
 func overTCP(ctx context.Context, conn net.Conn, cfg *tls.Config, by Rung) (link, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	client := tls.Client(strict{conn}, cfg)
+	came := &counted{Conn: conn}
+	client := tls.Client(strict{came}, cfg)
 	if err := client.HandshakeContext(ctx); err != nil {
 		abort(client)
 		return nil, err
@@ -214,14 +218,26 @@ func overTCP(ctx context.Context, conn net.Conn, cfg *tls.Config, by Rung) (link
 		abort(client)
 		return nil, err
 	}
-	l := &tcpLink{conn: client, exporter: exporter, by: by}
+	l := &tcpLink{conn: client, came: came, exporter: exporter, by: by}
 	l.ctx, l.end = context.WithCancel(context.Background())
 	return l, nil
 }
 
 func (l *tcpLink) rung() Rung            { return l.by }
 func (l *tcpLink) exporterKey() [32]byte { return l.exporter }
-func (l *tcpLink) packets() uint64       { return 0 } // yamux pings
+func (l *tcpLink) arrivals() uint64      { return l.came.pieces.Load() }
+
+// probe pings, as long as no ping waits for its answer. What TCP itself says of
+// the path ends at a proxy, where there is one.
+func (l *tcpLink) probe() {
+	if l.mux == nil || !l.probing.CompareAndSwap(false, true) {
+		return
+	}
+	go func() { // ends with its answer, with the session, or after twice muxWrite
+		defer l.probing.Store(false)
+		_, _ = l.mux.Ping() // whether it was answered, arrivals say
+	}()
+}
 
 // join leaves the relay's answer to the leg's reader: msg1 is to follow at once.
 func (l *tcpLink) join(ctx context.Context, message []byte) (Stream, error) {
@@ -258,7 +274,7 @@ func (l *tcpLink) stand(ctx context.Context, message []byte) (Stream, error) {
 	if err := l.conn.SetReadDeadline(time.Time{}); err != nil {
 		return nil, err
 	}
-	session, err := yamux.Client(muxSocket{l.conn}, muxConfig(MaxDaemonStreams, true), nil)
+	session, err := yamux.Client(muxSocket{l.conn}, muxConfig(MaxDaemonStreams), nil)
 	if err != nil {
 		return nil, err
 	}

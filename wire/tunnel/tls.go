@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"openscope/wire"
@@ -31,6 +32,23 @@ func (s strict) Read(p []byte) (int, error) {
 
 // NetConn is what [abort] looks through.
 func (s strict) NetConn() net.Conn { return s.Conn }
+
+// counted is a connection that counts the pieces in which something has come.
+type counted struct {
+	net.Conn
+	pieces atomic.Uint64
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.pieces.Add(1)
+	}
+	return n, err
+}
+
+// NetConn is what [abort] looks through.
+func (c *counted) NetConn() net.Conn { return c.Conn }
 
 // socketOf is the socket under all the layers.
 func socketOf(conn net.Conn) net.Conn {
