@@ -62,8 +62,8 @@ var arrows = []arrow{
 	{"relay/cmd/openscope-relay", "relay relay/acme relay/admin relay/fleet wire wire/term", "github.com/peterbourgon/ff/v3 github.com/lmittmann/tint golang.org/x/sys golang.org/x/term",
 		"as its package: the program is what an operator is asked to trust"},
 
-	{"daemon", "daemon/internal/yamlfile passport wire wire/tunnel wire/channel wire/call wire/checkpoint wire/handle wire/report " + internals, "go.yaml.in/yaml/v3 golang.org/x/sys golang.org/x/time",
-		"the composition: it meets everything, but neither the recipient's side nor the terminal"},
+	{"daemon", "daemon/internal/yamlfile daemon/internal/seam daemon/internal/network passport wire wire/channel wire/call wire/checkpoint wire/handle wire/report " + internals, "go.yaml.in/yaml/v3 golang.org/x/sys golang.org/x/time",
+		"the composition: it meets everything, but neither the recipient's side nor the terminal, nor a relay: that is the net half's"},
 	{"daemon/cmd/openscope", "daemon relay passport wire wire/channel wire/checkpoint wire/handle wire/term " + internals, "github.com/peterbourgon/ff/v3 github.com/lmittmann/tint golang.org/x/sys golang.org/x/term go.yaml.in/yaml/v3",
 		"relay is for openscope dev, which embeds one"},
 	{"daemon/internal/audit", "wire/checkpoint", "golang.org/x/mod",
@@ -80,6 +80,10 @@ var arrows = []arrow{
 		"who asks is the kernel's word alone"},
 	{"daemon/internal/yamlfile", "", "go.yaml.in/yaml/v3",
 		"the form of a file: what it says is for those who read one"},
+	{"daemon/internal/seam", "passport wire wire/call wire/channel", "golang.org/x/time",
+		"what the two halves of the daemon say to each other: it reaches nobody and decides nothing"},
+	{"daemon/internal/network", "daemon/internal/seam passport wire wire/call wire/channel wire/tunnel", "",
+		"the net half, which asks across the seam for all that takes authority: no policy, log or executor"},
 	{"daemon/internal/render", "", "",
 		"what people see of a record is pure text: it reads no log and signs nothing"},
 	{"daemon/internal/session", "passport wire wire/call", "golang.org/x/time",
@@ -106,7 +110,7 @@ var arrows = []arrow{
 }
 
 // internals are the daemon's parts. They do not import each other: they meet
-// in daemon.
+// in daemon. What two of them speak of is in a part of its own (yamlfile, seam).
 const internals = "daemon/internal/audit daemon/internal/catalog daemon/internal/control daemon/internal/executor " +
 	"daemon/internal/policy daemon/internal/principal daemon/internal/render daemon/internal/session"
 
@@ -123,6 +127,8 @@ type holder struct {
 var holders = []holder{
 	{"github.com/quic-go/quic-go", "wire/tunnel relay", "bench/perf",
 		"one wrapping of the transport at each end of it; the yardsticks of the benchmark are bare"},
+	{module + "/wire/tunnel", "client daemon/internal/network", "relay bench/perf",
+		"what a relay says is parsed by the part of the daemon that is held, and by no other"},
 	{"github.com/libp2p", "wire/tunnel", "",
 		"as quic-go: one wrapping of the daemon's streams over TCP"},
 	{"github.com/cloudflare/circl", "wire/channel", "",

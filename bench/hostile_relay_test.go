@@ -448,7 +448,7 @@ func newRelayWorld(t *testing.T) *relayWorld {
 	w.daemon, err = daemon.New(daemon.Config{
 		Relays: []wire.Relay{w.relay}, Token: token, StateDir: w.dir, Socket: w.path("openscope.sock"),
 		Grants: w.path("grants.yaml"), Verbs: w.path("verbs.yaml"), Recipients: w.path("recipients.yaml"),
-		Clock: w.clock,
+		Clock: w.clock, InProcess: true,
 	})
 	if err != nil {
 		t.Fatal(err)

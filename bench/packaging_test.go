@@ -113,7 +113,7 @@ func TestSystemdUnderstandsUsersAndFolders(t *testing.T) {
 	}
 	root := t.TempDir()
 	for dir, files := range map[string][]string{
-		"usr/lib/sysusers.d": {"../relay/packaging/openscope-relay.sysusers"},
+		"usr/lib/sysusers.d": {"../relay/packaging/openscope-relay.sysusers", "../daemon/packaging/openscope.sysusers"},
 		"usr/lib/tmpfiles.d": {"../relay/packaging/openscope-relay.tmpfiles", "../daemon/packaging/openscope.tmpfiles"},
 		"etc":                nil,
 	} {
@@ -132,7 +132,7 @@ func TestSystemdUnderstandsUsersAndFolders(t *testing.T) {
 		}
 	}
 	for _, words := range [][]string{
-		{"systemd-sysusers", "--root=" + root, "openscope-relay.conf"},
+		{"systemd-sysusers", "--root=" + root, "openscope-relay.conf", "openscope.conf"},
 		{"systemd-tmpfiles", "--root=" + root, "--create", "openscope-relay.conf", "openscope.conf"},
 	} {
 		if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
@@ -148,5 +148,8 @@ func TestSystemdUnderstandsUsersAndFolders(t *testing.T) {
 	users, err := os.ReadFile(filepath.Join(root, "etc/passwd"))
 	if err != nil || !regexp.MustCompile(`(?m)^openscope-relay:.*:/var/lib/openscope-relay:.*nologin$`).Match(users) {
 		t.Errorf("the relay's user: %v\n%s", err, users)
+	}
+	if !regexp.MustCompile(`(?m)^openscope-net:.*:/:.*nologin$`).Match(users) {
+		t.Errorf("the net half's user:\n%s", users)
 	}
 }

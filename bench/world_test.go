@@ -142,7 +142,7 @@ func newWorldOn(t testing.TB, nodes int, change ...func(*relay.Config)) *world {
 	w.daemon, err = daemon.New(daemon.Config{
 		Relays: relays, Token: token, StateDir: w.dir, Socket: w.path("openscope.sock"),
 		Grants: w.path("grants.yaml"), Verbs: w.path("verbs.yaml"), Recipients: w.path("recipients.yaml"),
-		Clock: w.clock,
+		Clock: w.clock, InProcess: true,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -27,6 +28,8 @@ import (
 	"openscope/client"
 	"openscope/daemon/internal/control"
 	"openscope/daemon/internal/executor"
+	half "openscope/daemon/internal/network"
+	"openscope/daemon/internal/seam"
 	"openscope/relay"
 	"openscope/wire"
 	"openscope/wire/call"
@@ -259,12 +262,23 @@ func (b *bubble) startNode() {
 }
 
 func (b *bubble) startDaemon(token wire.Token) {
-	half := newNetHalf(b.core, Config{Relays: []wire.Relay{b.address}}, crand.Reader, b.logger)
-	half.ways = tunnel.Ways{Only: []tunnel.Rung{tunnel.QUIC}, Listen: b.net.listen(daemonHost)}
+	ways := tunnel.Ways{Only: []tunnel.Rung{tunnel.QUIC}, Listen: b.net.listen(daemonHost)}
+	build := func(core seam.Authority, s seam.Setup, logger *slog.Logger, changed func([]seam.RelayState)) (seam.Half, error) {
+		return half.New(core, half.Config{Relays: s.Relays, Ways: &ways, Rand: crand.Reader, Logger: logger, Changed: changed}), nil
+	}
+	net := seam.NewSupervisor(seam.Config{
+		Core: b.core, Setup: seam.Setup{Relays: []wire.Relay{b.address}}, Logger: b.logger,
+		Start: func(context.Context) (seam.Running, error) {
+			ours, theirs := net.Pipe() // a pipe that the bubble's clock knows
+			ended := make(chan error, 1)
+			go func() { ended <- seam.Serve(context.Background(), theirs, seam.Confinement{}, build) }()
+			return seam.Running{Conn: ours, Stop: func() error { _ = ours.Close(); return <-ended }}, nil
+		},
+	})
 	b.cfg.Token = token
-	b.network = half
+	b.network = net
 	ctx, cancel := context.WithCancelCause(context.Background())
-	b.running.Go(func() { half.run(ctx) })
+	b.running.Go(func() { net.Run(ctx) })
 	b.running.Go(func() { b.watch(ctx) })
 	b.t.Cleanup(func() {
 		b.shutdown()

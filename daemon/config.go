@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"crypto/x509"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,21 +10,28 @@ import (
 	"time"
 
 	"openscope/daemon/internal/policy"
+	"openscope/daemon/internal/seam"
 	"openscope/daemon/internal/session"
 	"openscope/daemon/internal/yamlfile"
 	"openscope/wire"
-	"openscope/wire/tunnel"
 )
 
 // Config is what a daemon is told. The zero Config refuses to start.
 type Config struct {
 	// Relays are the ways out, at most three; Token is this deployment's.
 	Relays []wire.Relay
-	// RelayRoots authenticate a relay that has no pin; nil means the system's.
-	RelayRoots *x509.CertPool
+	// RelayRoots, in PEM, authenticate a relay that has no pin; nil means the
+	// system's.
+	RelayRoots []byte
 	// Proxy is the way out through an HTTP proxy, where there is one.
-	Proxy tunnel.ProxySettings
-	Token wire.Token
+	Proxy seam.Proxy
+	// NetUser is whose rights the process has that faces the network, where the
+	// daemon is root; empty means openscope-net, and nobody where there is none.
+	NetUser string
+	// InProcess keeps that part in this process, at the other end of the same
+	// pipe: for tests, and for trying things out.
+	InProcess bool
+	Token     wire.Token
 	// StateDir holds the identity key and the log; Socket is the control socket.
 	StateDir, Socket string
 	// Grants, Verbs and Recipients are the root-owned files of DESIGN.md.
@@ -53,6 +59,7 @@ type configFile struct {
 	} `yaml:"relays"`
 	Proxy      proxyFile     `yaml:"proxy"`
 	TokenFile  string        `yaml:"token_file"`
+	NetUser    string        `yaml:"net_user"`
 	StateDir   string        `yaml:"state_dir"`
 	Socket     string        `yaml:"socket"`
 	Grants     string        `yaml:"grants"`
@@ -116,7 +123,7 @@ func (f configFile) config(dir string) (cfg Config, wrong yamlfile.Mistakes) {
 	}
 	cfg = Config{
 		StateDir: within(f.StateDir), Socket: within(f.Socket), MaxTTL: f.MaxTTL, ApproveWithin: f.ApproveWithin,
-		Grants: within(f.Grants), Verbs: within(f.Verbs), Recipients: within(f.Recipients),
+		Grants: within(f.Grants), Verbs: within(f.Verbs), Recipients: within(f.Recipients), NetUser: f.NetUser,
 	}
 	refuse := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
 	if f.MaxTTL < 0 || f.MaxTTL > session.HardCap {
@@ -124,6 +131,9 @@ func (f configFile) config(dir string) (cfg Config, wrong yamlfile.Mistakes) {
 	}
 	if f.ApproveWithin < 0 || f.ApproveWithin > session.HardCap {
 		refuse("approve_within: %s is not between 0 and %s", f.ApproveWithin, session.HardCap)
+	}
+	if _, err := netIdentity(f.NetUser); err != nil {
+		refuse("%w", err)
 	}
 	cfg.Log = f.Log.config(refuse)
 	cfg.Notify = Notify{Argv: f.Notify.Command, Events: f.Notify.Events, Timeout: f.Notify.Timeout}

@@ -86,7 +86,7 @@ func (c *core) Attach(id connID, p peer, facts attachment) error {
 	s := conn.share
 	if s.Live() != nil {
 		conn.cancel(nil)
-		return &endedError{closing: closing(s.Session)}
+		return &endedError{Closing: closing(s.Session)}
 	}
 	s.Claim.AddWords(facts.SAS)
 	s.NoteFrom(facts.From)
@@ -95,7 +95,7 @@ func (c *core) Attach(id connID, p peer, facts attachment) error {
 	if err := c.record(e); err != nil {
 		conn.cancel(nil)
 		c.endShare(s, call.AuditFailure, "the log could not be written")
-		return &endedError{closing: closing(s.Session)}
+		return &endedError{Closing: closing(s.Session)}
 	}
 	if err := c.welcome(conn); err != nil {
 		c.Detach(id, false)
@@ -103,7 +103,7 @@ func (c *core) Attach(id connID, p peer, facts attachment) error {
 	}
 	if s.Live() != nil { // it ended while the connection was being entered
 		c.Detach(id, false)
-		return &endedError{closing: closing(s.Session)}
+		return &endedError{Closing: closing(s.Session)}
 	}
 	return nil
 }

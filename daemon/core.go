@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"openscope/daemon/internal/audit"
+	"openscope/daemon/internal/control"
 	"openscope/daemon/internal/executor"
 	"openscope/daemon/internal/principal"
 	"openscope/daemon/internal/session"
@@ -36,12 +37,14 @@ type core struct {
 	local    *executor.Exec
 	logger   *slog.Logger
 	network  network
-	sessions *session.Table
-	meter    *session.Meter // of calls made from inside
-	overRate tally          // of those, the calls refused for the rate
-	feed     *feed
-	notify   *notifier
-	started  time.Time
+	// netStatus is for status; nil where there is no net half.
+	netStatus func() control.NetworkStatus
+	sessions  *session.Table
+	meter     *session.Meter // of calls made from inside
+	overRate  tally          // of those, the calls refused for the rate
+	feed      *feed
+	notify    *notifier
+	started   time.Time
 
 	rules  atomic.Pointer[rules]
 	ruling sync.Mutex // held while rules are replaced

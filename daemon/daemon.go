@@ -15,17 +15,23 @@ import (
 	"openscope/daemon/internal/executor"
 	"openscope/daemon/internal/policy"
 	"openscope/daemon/internal/principal"
+	"openscope/daemon/internal/seam"
 	"openscope/wire/call"
 )
 
 // Shim must be the first thing main does in any program that runs a daemon: the
-// daemon starts its commands through its own program, in that other role.
-func Shim() { executor.Shim() }
+// daemon starts its commands, and its net half, through its own program, in other
+// roles.
+func Shim() {
+	executor.Shim()
+	netHalf()
+}
 
 // Daemon is one daemon: [New] builds it, [Daemon.Run] runs it.
 type Daemon struct {
 	core  *core
-	net   *netHalf
+	net   *seam.Supervisor
+	netAs *executor.Identity // who the net half is; nil is the daemon's own user
 	ready chan struct{}
 }
 
@@ -40,9 +46,15 @@ func New(cfg Config) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	half := newNetHalf(core, cfg, core.rand, core.logger)
-	core.network = half
-	return &Daemon{core: core, net: half, ready: make(chan struct{})}, nil
+	d := &Daemon{core: core, ready: make(chan struct{})}
+	if !cfg.InProcess {
+		if d.netAs, err = netIdentity(cfg.NetUser); err != nil {
+			return nil, err
+		}
+	}
+	d.net = newNetwork(cfg, core, d.netAs, core.logger)
+	core.network, core.netStatus = d.net, d.networkStatus
+	return d, nil
 }
 
 // Ready is closed once the control socket answers.
@@ -74,7 +86,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	d.core.start(working)
 
 	var children sync.WaitGroup
-	children.Go(func() { d.net.run(working) })
+	children.Go(func() { d.net.Run(working) })
 	children.Go(func() { d.core.watch(working) })
 	children.Go(func() { d.core.notify.serve(working) })
 	serving, stopServing := context.WithCancel(ctx)
@@ -145,7 +157,7 @@ func (c *core) shutdown() {
 	// The connections need their grace to say CLOSE even when nothing runs.
 	grace := time.NewTimer(shutdownGrace)
 	defer grace.Stop()
-	closing := time.NewTimer(closeGrace)
+	closing := time.NewTimer(seam.CloseGrace)
 	defer closing.Stop()
 	if c.connected() > 0 {
 		<-closing.C

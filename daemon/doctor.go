@@ -58,6 +58,7 @@ var checks = []struct {
 	{"recipients", false, examineRecipients},
 	{"rules", false, examineRules},
 	{"daemon", false, examineDaemon},
+	{"net", false, examineNetHalf},
 	{"relay", false, examineRelays},
 	{"ssh", false, examineSSH},
 	{"http", false, examineHTTP},

@@ -3,8 +3,10 @@ package daemon
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,92 +14,123 @@ import (
 	"openscope/daemon/internal/catalog"
 	"openscope/daemon/internal/control"
 	"openscope/daemon/internal/executor"
+	half "openscope/daemon/internal/network"
+	"openscope/daemon/internal/seam"
 	"openscope/wire"
-	"openscope/wire/tunnel"
 )
 
 // probeTime is how long an examination waits for anything on the network.
 const probeTime = 6 * time.Second
 
-// mends are what makes each way to a relay work.
-var mends = map[tunnel.Rung]string{
-	tunnel.QUIC:  "let UDP out of this network to the relay's address",
-	tunnel.TCP:   "let TCP out of this network to the relay's address",
-	tunnel.Proxy: "have the proxy let CONNECT through to the relay, or correct proxy in the configuration",
+// mends are what makes each way to a relay work, in the order of [seam.Rungs].
+var mends = []string{
+	"let UDP out of this network to the relay's address",
+	"let TCP out of this network to the relay's address",
+	"have the proxy let CONNECT through to the relay, or correct proxy in the configuration",
 }
 
-// examineRelays tries every rung to every relay.
+// greeter is all that a net half may ask which only tries the ways out: a proof
+// of the token.
+type greeter struct {
+	seam.Authority // nil: nothing else is asked
+	token          wire.Token
+}
+
+func (g greeter) ProveHello(exporter [32]byte) (wire.TokenID, []byte, error) {
+	return g.token.ID(), g.token.SignHello(exporter), nil
+}
+
+// examineRelays tries every rung to every relay, from a net half as the daemon's.
 func examineRelays(ctx context.Context, x *examination) {
 	if len(x.cfg.Relays) == 0 {
 		x.warn(x.path, "$EDITOR "+x.path, "no relay is configured: nothing can be shared")
 	}
-	proxies, err := tunnel.NewProxies(x.cfg.Proxy)
-	if err != nil {
+	if err := half.CheckProxy(x.cfg.Proxy); err != nil {
 		x.fail("proxy", "correct HTTPS_PROXY, or proxy in "+x.path, err)
 	}
-	for _, relay := range x.cfg.Relays {
-		x.examineRelay(ctx, relay, proxies)
+	as, err := netIdentity(x.cfg.NetUser)
+	if err != nil {
+		x.fail(x.path, "$EDITOR "+x.path, err)
+		return
 	}
-}
-
-// rungResult is what came of one way to a relay.
-type rungResult struct {
-	rung tunnel.Rung
-	took time.Duration
-	err  error
+	setup := x.cfg.setup(slog.New(slog.DiscardHandler))
+	setup.TryOnly = true
+	net := seam.NewSupervisor(seam.Config{
+		Core: greeter{token: x.cfg.Token}, Setup: setup, Logger: slog.New(slog.DiscardHandler),
+		Start: func(context.Context) (seam.Running, error) { return startNetProcess(as) },
+	})
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { net.Run(ctx) })
+	for i, relay := range x.cfg.Relays {
+		x.examineRelay(ctx, net, i, relay)
+	}
+	cancel()
+	running.Wait()
 }
 
 // examineRelay tries every way to one relay. One that works is enough: that
 // another does not is then only worth knowing.
-func (x *examination) examineRelay(ctx context.Context, relay wire.Relay, proxies *tunnel.Proxies) {
-	var all []rungResult
+func (x *examination) examineRelay(ctx context.Context, net *seam.Supervisor, number int, relay wire.Relay) {
+	var all []seam.Tried
 	works := false
-	for _, rung := range tunnel.Rungs {
-		if rung == tunnel.Proxy && proxies.For(relay.Address) == nil {
-			continue
-		}
-		began := time.Now()
-		err := x.tryRung(ctx, relay, tunnel.Ways{Only: []tunnel.Rung{rung}, Proxies: proxies})
-		works = works || err == nil
-		all = append(all, rungResult{rung, time.Since(began), err})
+	for rung := range seam.Rungs {
+		tried := x.tryRung(ctx, net, number, rung)
+		works = works || tried.Kind == seam.TriedOK
+		all = append(all, tried)
 	}
-	for _, o := range all {
-		x.reportRung(relay, o, works)
+	for rung, tried := range all {
+		if tried.Kind != seam.TriedNoProxy {
+			x.reportRung(relay, rung, tried, works)
+		}
 	}
 }
 
-func (x *examination) reportRung(relay wire.Relay, o rungResult, anotherWorks bool) {
-	subject, mend := relay.Address+" by "+o.rung.String(), mends[o.rung]
-	if i, ok := errors.AsType[*tunnel.ImpostorError](o.err); ok {
-		mend = "if a proxy intercepts TLS here, have it exempt " + i.Host() + "; or correct the relay's pin"
+func (x *examination) reportRung(relay wire.Relay, rung int, tried seam.Tried, anotherWorks bool) {
+	subject, mend := relay.Address+" by "+seam.Rungs[rung], mends[rung]
+	if tried.Kind == seam.TriedImpostor {
+		mend = "if a proxy intercepts TLS here, have it exempt " + tried.Host + "; or correct the relay's pin"
 	}
 	switch {
-	case errors.Is(o.err, tunnel.ErrTokenRefused):
-		x.fail(subject, "at the relay: openscope-relay token new NAME", o.err)
-	case o.err != nil && anotherWorks:
-		x.warn(subject, mend, "%v", o.err)
-	case o.err != nil:
-		x.fail(subject, mend, o.err)
+	case tried.Kind == seam.TriedOK:
+		x.ok(subject, "answers and takes the token, in %d ms", tried.Took.Milliseconds())
+	case tried.Kind == seam.TriedTokenRefused:
+		x.fail(subject, "at the relay: openscope-relay token new NAME", errors.New(tried.Problem))
+	case anotherWorks:
+		x.warn(subject, mend, "%s", tried.Problem)
 	default:
-		x.ok(subject, "answers and takes the token, in %d ms", o.took.Milliseconds())
+		x.fail(subject, mend, errors.New(tried.Problem))
 	}
 }
 
-// tryRung says hello with this deployment's token, as the daemon does, and
-// leaves again.
-func (x *examination) tryRung(ctx context.Context, relay wire.Relay, ways tunnel.Ways) error {
+// tryRung has hello said with this deployment's token, as the daemon does.
+func (x *examination) tryRung(ctx context.Context, net *seam.Supervisor, relay, rung int) seam.Tried {
 	ctx, cancel := x.dialTime(ctx)
 	defer cancel()
-	d, err := tunnel.DialDaemon(ctx, tunnel.DaemonConfig{
-		Relay: relay, Roots: x.cfg.RelayRoots, Ways: ways,
-		Prove: func(exporter [32]byte) (wire.TokenID, []byte, error) {
-			return x.cfg.Token.ID(), x.cfg.Token.SignHello(exporter), nil
-		},
-	})
+	tried, err := net.Try(ctx, relay, rung)
 	if err != nil {
-		return err
+		return seam.Tried{Kind: seam.TriedFailed, Problem: err.Error()}
 	}
-	return d.Close()
+	return tried
+}
+
+// examineNetHalf says with whose rights what the network says is read, and what
+// holds the process that reads it.
+func examineNetHalf(_ context.Context, x *examination) {
+	const subject = "the process that faces the network"
+	as, err := netIdentity(x.cfg.NetUser)
+	switch {
+	case err != nil:
+		x.fail(subject, "$EDITOR "+x.path, err)
+	case as == nil:
+		x.warn(subject, "run the daemon as root, with the unit of the package", "a daemon that is not root has only its own user to give it: it is held by Landlock and a filter of system calls alone")
+	case as.Name == nobodyElse:
+		x.warn(subject, "systemd-sysusers, or: useradd --system "+netUser, "there is no user %s: it shares %s with whatever else does", netUser, nobodyElse)
+	case executor.LandlockVersion() == 0:
+		x.warn(subject, "a kernel with Landlock, from 6.2 on", "it runs as %s, and can read what anybody can: this kernel has no Landlock", as.Name)
+	default:
+		x.ok(subject, "runs as %s, and may read little", as.Name)
+	}
 }
 
 // examineDaemon asks the daemon that runs, if one does.

@@ -25,6 +25,7 @@ import (
 	"openscope/daemon/internal/audit"
 	"openscope/daemon/internal/control"
 	"openscope/daemon/internal/principal"
+	"openscope/daemon/internal/seam"
 	"openscope/passport"
 	"openscope/wire"
 	"openscope/wire/call"
@@ -158,8 +159,8 @@ func (h *hostileHalf) Serve(s served) {
 	h.served[s.RID] = s
 }
 
-func (h *hostileHalf) Drop(wire.RendezvousID) {}
-func (h *hostileHalf) Relays() []relayState   { return nil }
+func (h *hostileHalf) Drop(wire.RendezvousID)    {}
+func (h *hostileHalf) Relays() []seam.RelayState { return nil }
 
 // open opens a session and returns what the net half is told of it.
 func (h *hostileHalf) open(specs ...string) (id string, s served) {
@@ -809,7 +810,7 @@ func TestANetHalfThatTakesNothingCannotKeepACallAlive(t *testing.T) {
 		t.Errorf("a late recipient is not told why: %v", err)
 	}
 	err := h.Attach(late.id, p, attachment{})
-	if over, ok := errors.AsType[*endedError](err); !ok || over.closing.Cause != call.Revoked {
+	if over, ok := errors.AsType[*endedError](err); !ok || over.Closing.Cause != call.Revoked {
 		t.Errorf("a late recipient is attached: %v", err)
 	}
 	if n := len(p.closed); n != 1 || p.closed[0].Cause != call.Revoked {

@@ -25,6 +25,9 @@ func (c *core) Status(ctx context.Context) (control.Status, error) {
 	if l := c.rules.Load().lockdown; l != nil {
 		status.Lockdown = l.refusal().Error()
 	}
+	if c.netStatus != nil {
+		status.Network = c.netStatus()
+	}
 	for _, r := range c.network.Relays() {
 		status.Relays = append(status.Relays, control.RelayStatus{Address: r.Address, Connected: r.Connected, Rung: r.Rung, Problem: r.Problem})
 	}

@@ -8,7 +8,8 @@ import (
 	"os"
 	"strings"
 
-	"openscope/wire/tunnel"
+	half "openscope/daemon/internal/network"
+	"openscope/daemon/internal/seam"
 )
 
 // proxyFile is the way out through an HTTP proxy as the configuration has it. A
@@ -21,15 +22,15 @@ type proxyFile struct {
 }
 
 // settings are those of the file, or of the environment where it names no proxy.
-func (f proxyFile) settings(within func(string) string) (tunnel.ProxySettings, error) {
+func (f proxyFile) settings(within func(string) string) (seam.Proxy, error) {
 	if f == (proxyFile{}) {
-		return tunnel.ProxyFromEnvironment(os.Getenv), nil
+		return half.ProxyFromEnvironment(os.Getenv), nil
 	}
 	scheme, rest, ok := strings.Cut(f.URL, "://")
 	if !ok || strings.Contains(rest, "@") {
-		return tunnel.ProxySettings{}, errors.New("url: http://HOST[:PORT] or https://…, with user and password in credentials_file")
+		return seam.Proxy{}, errors.New("url: http://HOST[:PORT] or https://…, with user and password in credentials_file")
 	}
-	s := tunnel.ProxySettings{URL: f.URL, Exempt: f.Exempt}
+	s := seam.Proxy{URL: f.URL, Exempt: f.Exempt}
 	if f.Credentials != "" {
 		text, err := readSecret(within(f.Credentials))
 		if err != nil {
@@ -46,10 +47,9 @@ func (f proxyFile) settings(within func(string) string) (tunnel.ProxySettings, e
 		if err != nil {
 			return s, fmt.Errorf("ca_file: %w", err)
 		}
-		if s.Roots = x509.NewCertPool(); !s.Roots.AppendCertsFromPEM(pem) {
+		if s.CA = pem; !x509.NewCertPool().AppendCertsFromPEM(pem) {
 			return s, fmt.Errorf("ca_file: %s: no certificate in it", f.CA)
 		}
 	}
-	_, err := tunnel.NewProxies(s)
-	return s, err
+	return s, half.CheckProxy(s)
 }

@@ -8,9 +8,6 @@ import (
 	"openscope/wire/call"
 )
 
-// errProtocol is why a connection ends that breaks the protocol.
-var errProtocol = errors.New("the peer broke the protocol")
-
 // maxOverRate is how many calls over the rate within [overRatePeriod] end a
 // connection: signing refusals must not become the attack.
 const maxOverRate = 200

@@ -282,7 +282,7 @@ func TestWhatNeverCameNeverRuns(t *testing.T) {
 		t.Errorf("it is told %v", r.Cause)
 	}
 	end := p.ends[id]
-	at := len(end) - signatureSize
+	at := len(end) - ed25519.SignatureSize
 	if !call.VerifyResult(h.publicKey(), s.RID, [32]byte{}, end[:at], end[at:]) {
 		t.Error("the answer is not signed")
 	}

@@ -50,3 +50,9 @@ func extract(salt, secret []byte) []byte {
 func Fingerprint(public ed25519.PublicKey) [32]byte {
 	return wire.Hash("daemon fingerprint", public)
 }
+
+// KeysOf are keys that came from another part of the daemon: prkS itself.
+func KeysOf(prk [32]byte) *Keys { return &Keys{prk: wire.SecretOf(prk)} }
+
+// Reveal is prkS, for the part of the daemon that shakes hands.
+func (k *Keys) Reveal() []byte { return k.prk.Reveal() }

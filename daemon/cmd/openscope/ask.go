@@ -24,6 +24,7 @@ func (p *paths) status(ctx context.Context, env *term.Env, _ []string) error {
 		if s.Lockdown != "" {
 			fmt.Fprintln(w, term.Clean(s.Lockdown))
 		}
+		fmt.Fprintln(w, netLine(s.Network))
 		fmt.Fprintf(w, "%d live sessions of yours\n", s.Sessions)
 		if len(s.Relays) == 0 {
 			fmt.Fprintln(w, "no relay is configured: nothing can be shared")
@@ -36,6 +37,21 @@ func (p *paths) status(ctx context.Context, env *term.Env, _ []string) error {
 			fmt.Fprintf(w, "relay %s %s\n", r.Address, state)
 		}
 	})
+}
+
+// netLine says how the process is that faces the network.
+func netLine(n control.NetworkStatus) string {
+	switch {
+	case n.Problem != "":
+		return "net half: none, " + term.Clean(n.Problem)
+	case n.PID == 0:
+		return "net half: in the daemon's own process"
+	}
+	held := "held by nothing else"
+	if n.Landlock {
+		held = "held by Landlock"
+	}
+	return fmt.Sprintf("net half: process %d, user %s, %s, started again %d times", n.PID, n.User, held, n.Restarts)
 }
 
 func (p *paths) fingerprint(ctx context.Context, env *term.Env, _ []string) error {

@@ -122,7 +122,7 @@ func (d *dev) startDaemon(ctx context.Context, running *sync.WaitGroup, fail con
 	daemon, err := daemon.New(daemon.Config{
 		Relays: []wire.Relay{d.relay}, Token: d.token, StateDir: d.dir, Socket: d.path("openscope.sock"),
 		Grants: d.path("grants.yaml"), Verbs: d.path("verbs.yaml"), Recipients: d.path("recipients.yaml"),
-		Logger: d.logger,
+		Logger: d.logger, InProcess: true,
 	})
 	if err != nil {
 		return err

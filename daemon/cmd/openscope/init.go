@@ -202,6 +202,10 @@ const configTemplate = `# The daemon's own configuration; names are relative to 
 #  ca_file: proxy-ca.pem                 # authenticates an https:// proxy, never a relay
 #  exempt: 10.0.0.0/8,.example.com
 
+# What comes from a relay is read by a process that has this user's rights, and may
+# open next to nothing. A daemon that is not root has only its own user for it.
+#net_user: openscope-net
+
 # This deployment's token for them, mode 0600.
 token_file: token
 

@@ -46,6 +46,7 @@ func root(getenv func(string) string) *term.Command {
 			initCommand(),
 			daemonCommand(p),
 			devCommand(),
+			netCommand(),
 			{Name: "status", Short: "is the daemon up, and does it reach its relays", Run: p.status},
 			{Name: "fingerprint", Short: "print this daemon's fingerprint, for recipients to compare", Run: p.fingerprint},
 			doctorCommand(p),

@@ -35,6 +35,17 @@ func daemonCommand(p *paths) *term.Command {
 	}
 }
 
+// netCommand is what a daemon's own program is called as to be its net half;
+// daemon.Shim has taken that call. This is for whoever types it.
+func netCommand() *term.Command {
+	return &term.Command{
+		Name: "net", Short: "the part of the daemon that faces the network", Hidden: true,
+		Run: func(context.Context, *term.Env, []string) error {
+			return term.Errorf(term.Usage, "net is started by the daemon, and by nobody else").WithHint("run: openscope daemon")
+		},
+	}
+}
+
 // runDaemon runs the daemon of a configuration file.
 func runDaemon(ctx context.Context, logger *slog.Logger, config string, getenv func(string) string) error {
 	onTwoProcessors(getenv)

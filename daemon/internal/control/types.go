@@ -82,6 +82,19 @@ type Status struct {
 	Sessions int           `json:"sessions"`           // live ones of whoever asks
 	Lockdown string        `json:"lockdown,omitempty"` // why nothing runs
 	Relays   []RelayStatus `json:"relays"`
+	Network  NetworkStatus `json:"network"`
+}
+
+// NetworkStatus is how the process is that faces the network.
+type NetworkStatus struct {
+	PID      int    `json:"pid"`  // 0 where it is no process of its own
+	User     string `json:"user"` // whose rights it has
+	Restarts int    `json:"restarts"`
+	Problem  string `json:"problem,omitempty"` // why there is none
+	// What holds it.
+	NoNewPrivileges bool `json:"no_new_privileges"`
+	Landlock        bool `json:"landlock"`
+	Syscalls        bool `json:"syscalls"`
 }
 
 // RelayStatus is how one relay is reached.

@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"debug/elf"
 	"errors"
 	"fmt"
 	"os"
@@ -38,6 +39,9 @@ const (
 	// 6.2), the first that holds truncation.
 	everything = unix.LANDLOCK_ACCESS_FS_TRUNCATE<<1 - 1
 	oldest     = 3
+	// bindTCP is the right to listen, nearly: since version 4.
+	bindTCP     = unix.LANDLOCK_ACCESS_NET_BIND_TCP
+	bindTCPFrom = 4
 	// scopes keep a command from signalling, and from abstract sockets of, what
 	// is outside; since version 6.
 	scopes     = unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET | unix.LANDLOCK_SCOPE_SIGNAL
@@ -91,21 +95,81 @@ func (s *Sandbox) enter() error {
 	if version >= scopesFrom {
 		attr.Scoped = scopes
 	}
+	return holdTo(attr, func(ruleset int) error {
+		for _, path := range s.Read {
+			if err := allow(ruleset, path, readAll, readFile); err != nil {
+				return err
+			}
+		}
+		for _, path := range append([]string{os.DevNull}, s.Write...) {
+			if err := allow(ruleset, path, everything, writeFile); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// holdThread holds the calling thread, and what it starts, to reading and to
+// this program; it listens on no port. Where the kernel has no Landlock it holds
+// nothing.
+func holdThread(read []string) error {
+	version := LandlockVersion()
+	if version == 0 {
+		return nil
+	}
+	attr := unix.LandlockRulesetAttr{Handled_access_fs: everything}
+	if version >= bindTCPFrom {
+		attr.Handled_access_net = bindTCP
+	}
+	if version >= scopesFrom {
+		attr.Scoped = scopes
+	}
+	return holdTo(attr, func(ruleset int) error {
+		if err := allow(ruleset, "/proc/self/exe", readFile, readFile); err != nil {
+			return err
+		}
+		for _, path := range read {
+			const file, folder = unix.LANDLOCK_ACCESS_FS_READ_FILE, unix.LANDLOCK_ACCESS_FS_READ_FILE | unix.LANDLOCK_ACCESS_FS_READ_DIR
+			if err := allow(ruleset, path, folder, file); err != nil && !errors.Is(err, unix.ENOENT) {
+				return err
+			}
+		}
+		for _, path := range interpreters() {
+			if err := allow(ruleset, path, readAll, readFile); err != nil && !errors.Is(err, unix.ENOENT) {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// interpreters is what this program needs to be started: nothing, as it ships;
+// the system's libraries where it was linked to some.
+func interpreters() []string {
+	program, err := elf.Open("/proc/self/exe")
+	if err != nil {
+		return nil
+	}
+	defer program.Close()
+	for _, p := range program.Progs {
+		if p.Type == elf.PT_INTERP {
+			return []string{"/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache"}
+		}
+	}
+	return nil
+}
+
+// holdTo makes a ruleset, has it filled, and enters it.
+func holdTo(attr unix.LandlockRulesetAttr, fill func(ruleset int) error) error {
 	fd, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr), 0)
 	if errno != 0 {
 		return errno
 	}
 	ruleset := int(fd)
 	defer func() { _ = unix.Close(ruleset) }()
-	for _, path := range s.Read {
-		if err := allow(ruleset, path, readAll, readFile); err != nil {
-			return err
-		}
-	}
-	for _, path := range append([]string{os.DevNull}, s.Write...) {
-		if err := allow(ruleset, path, everything, writeFile); err != nil {
-			return err
-		}
+	if err := fill(ruleset); err != nil {
+		return err
 	}
 	if _, _, errno := unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, fd, 0, 0); errno != 0 {
 		return errno

@@ -1,4 +1,4 @@
-package daemon
+package network
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"openscope/daemon/internal/seam"
 	"openscope/wire"
 	"openscope/wire/channel"
 	"openscope/wire/tunnel"
@@ -21,16 +22,17 @@ import (
 // the oldest is dropped (wire/README.md §3).
 const maxUnauthenticated = 16
 
-// netHalf is the half of the daemon that strangers can reach, through a relay. It
+// Half is the half of the daemon that strangers can reach, through a relay. It
 // holds the sessions' derived keys and nothing that outlives them.
-type netHalf struct {
+type Half struct {
 	// immutable
-	core    authority
+	core    seam.Authority
 	rand    io.Reader
 	roots   *x509.CertPool
 	ways    tunnel.Ways
 	logger  *slog.Logger
 	uplinks []*uplink
+	changed func([]seam.RelayState)
 
 	legs sync.WaitGroup // every leg's goroutines
 
@@ -44,30 +46,49 @@ type netHalf struct {
 // stranger is a leg that has not finished its handshake.
 type stranger struct {
 	leg   wire.Leg
-	shown bool // guarded by netHalf.mu: its msg1 was made with the handle
+	shown bool // guarded by Half.mu: its msg1 was made with the handle
 }
 
-func newNetHalf(core authority, cfg Config, rand io.Reader, logger *slog.Logger) *netHalf {
-	n := &netHalf{
-		core: core, rand: rand, roots: cfg.RelayRoots, logger: logger,
+// Config is what the net half is told.
+type Config struct {
+	// Relays are the ways out; Roots authenticate one that has no pin, and nil
+	// means the system's.
+	Relays []wire.Relay
+	Roots  *x509.CertPool
+	Proxy  seam.Proxy
+	// Ways, where set, are the ways to the relays instead of the system's.
+	Ways   *tunnel.Ways
+	Rand   io.Reader
+	Logger *slog.Logger
+	// Changed is told how the relays are reached, whenever that changes. It must
+	// not block.
+	Changed func([]seam.RelayState)
+}
+
+// New returns a net half that stands nowhere before [Half.Run].
+func New(core seam.Authority, cfg Config) *Half {
+	n := &Half{
+		core: core, rand: cfg.Rand, roots: cfg.Roots, logger: cfg.Logger, changed: cfg.Changed,
 		served: make(map[wire.RendezvousID]channel.DaemonConfig),
 		rids:   make(map[wire.RendezvousID]bool),
 		up:     make(chan struct{}),
 	}
-	proxies, err := tunnel.NewProxies(cfg.Proxy)
-	if err != nil { // of the environment: the configuration's was checked when it was read
-		logger.Error("the proxy is not used", "error", err)
+	if n.changed == nil {
+		n.changed = func([]seam.RelayState) {}
 	}
-	n.ways = tunnel.Ways{Proxies: proxies, Known: new(tunnel.Known)}
+	n.ways = tunnel.Ways{Proxies: proxies(cfg.Proxy, n.logger), Known: new(tunnel.Known)}
+	if cfg.Ways != nil {
+		n.ways = *cfg.Ways
+	}
 	for _, relay := range cfg.Relays {
 		n.uplinks = append(n.uplinks, &uplink{net: n, relay: relay, problem: "not tried yet"})
 	}
 	return n
 }
 
-// run keeps every uplink up until the context ends; it returns when all legs
+// Run keeps every uplink up until the context ends; it returns when all legs
 // have ended too.
-func (n *netHalf) run(ctx context.Context) {
+func (n *Half) Run(ctx context.Context) {
 	var uplinks sync.WaitGroup
 	for _, u := range n.uplinks {
 		uplinks.Go(func() { u.run(ctx) })
@@ -80,16 +101,21 @@ func (n *netHalf) run(ctx context.Context) {
 // has just started is still shaking hands with it.
 const registerWait = 5 * time.Second
 
+// Stand has the session made known to every relay that comes up.
+func (n *Half) Stand(rid wire.RendezvousID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.rids[rid] = true
+}
+
 // Register makes the session known to every relay that is up.
-func (n *netHalf) Register(ctx context.Context, rid wire.RendezvousID) ([]wire.Relay, error) {
+func (n *Half) Register(ctx context.Context, rid wire.RendezvousID) ([]wire.Relay, error) {
 	if len(n.uplinks) == 0 {
 		return nil, errors.New("no relay is configured")
 	}
 	ctx, cancel := context.WithTimeout(ctx, registerWait)
 	defer cancel()
-	n.mu.Lock()
-	n.rids[rid] = true
-	n.mu.Unlock()
+	n.Stand(rid)
 	for {
 		n.mu.Lock()
 		changed := n.up
@@ -106,7 +132,7 @@ func (n *netHalf) Register(ctx context.Context, rid wire.RendezvousID) ([]wire.R
 	}
 }
 
-func (n *netHalf) registerOnce(ctx context.Context, rid wire.RendezvousID) ([]wire.Relay, error) {
+func (n *Half) registerOnce(ctx context.Context, rid wire.RendezvousID) ([]wire.Relay, error) {
 	var relays []wire.Relay
 	var errs error
 	for _, u := range n.uplinks {
@@ -121,7 +147,7 @@ func (n *netHalf) registerOnce(ctx context.Context, rid wire.RendezvousID) ([]wi
 }
 
 // Serve begins to answer handshakes for the session.
-func (n *netHalf) Serve(s served) {
+func (n *Half) Serve(s seam.Served) {
 	cfg := channel.DaemonConfig{
 		Mode: s.Mode, RID: s.RID, HandleHash: s.HandleHash, Keys: s.Keys,
 		Authority: n.core, Guard: channel.NewGuard(time.Now), Rand: n.rand,
@@ -130,7 +156,7 @@ func (n *netHalf) Serve(s served) {
 		key, err := ecdh.X25519().NewPublicKey(s.Recipient)
 		if err != nil {
 			// The core parsed it as a key before it sealed to it.
-			panic("daemon: serving a session: " + err.Error())
+			panic("network: serving a session: " + err.Error())
 		}
 		cfg.Recipient = key
 	}
@@ -140,7 +166,7 @@ func (n *netHalf) Serve(s served) {
 }
 
 // Drop forgets the session and takes it off the relays.
-func (n *netHalf) Drop(rid wire.RendezvousID) {
+func (n *Half) Drop(rid wire.RendezvousID) {
 	n.mu.Lock()
 	delete(n.served, rid)
 	delete(n.rids, rid)
@@ -151,8 +177,8 @@ func (n *netHalf) Drop(rid wire.RendezvousID) {
 }
 
 // Relays tells how each relay is reached.
-func (n *netHalf) Relays() []relayState {
-	states := make([]relayState, len(n.uplinks))
+func (n *Half) Relays() []seam.RelayState {
+	states := make([]seam.RelayState, len(n.uplinks))
 	for i, u := range n.uplinks {
 		states[i] = u.state()
 	}
@@ -160,7 +186,7 @@ func (n *netHalf) Relays() []relayState {
 }
 
 // registered returns the sessions that stand on the relays.
-func (n *netHalf) registered() []wire.RendezvousID {
+func (n *Half) registered() []wire.RendezvousID {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	rids := make([]wire.RendezvousID, 0, len(n.rids))
@@ -171,14 +197,14 @@ func (n *netHalf) registered() []wire.RendezvousID {
 }
 
 // cameUp wakes whoever waits for a first relay.
-func (n *netHalf) cameUp() {
+func (n *Half) cameUp() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	close(n.up)
 	n.up = make(chan struct{})
 }
 
-func (n *netHalf) configFor(rid wire.RendezvousID) (channel.DaemonConfig, bool) {
+func (n *Half) configFor(rid wire.RendezvousID) (channel.DaemonConfig, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	cfg, ok := n.served[rid]
@@ -188,7 +214,7 @@ func (n *netHalf) configFor(rid wire.RendezvousID) (channel.DaemonConfig, bool) 
 // meet enters a leg among the strangers, dropping one beyond the bound: the
 // oldest, of those first that have not shown to have the handle. The first
 // function returned notes that it has, the second takes it out again.
-func (n *netHalf) meet(leg wire.Leg) (shown, met func()) {
+func (n *Half) meet(leg wire.Leg) (shown, met func()) {
 	s := &stranger{leg: leg}
 	n.mu.Lock()
 	n.strangers = append(n.strangers, s)

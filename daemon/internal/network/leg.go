@@ -1,4 +1,4 @@
-package daemon
+package network
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"openscope/daemon/internal/seam"
 	"openscope/passport"
 	"openscope/wire"
 	"openscope/wire/call"
@@ -22,8 +23,7 @@ const (
 	pingIdle    = 25 * time.Second // otherwise; it keeps NAT bindings open
 	deadRunning = 15 * time.Second // silence that ends a connection
 	deadIdle    = 60 * time.Second
-	closeGrace  = 250 * time.Millisecond // from CLOSE to the reset (§6)
-	issueWithin = 5 * time.Second        // a client has to take a passport
+	issueWithin = 5 * time.Second // a client has to take a passport
 )
 
 // silenceInterval is how often somebody looks for a peer's silence.
@@ -34,10 +34,10 @@ const maxOutput = channel.MaxBody - call.OutputHeader
 
 // leg is the net half's side of one connection: the records of one client.
 type leg struct {
-	net  *netHalf
+	net  *Half
 	leg  wire.Leg
 	conn *channel.Conn
-	id   connID
+	id   seam.ConnID
 	flow *call.Flow
 
 	running  atomic.Int32    // calls taken and not yet ended
@@ -50,7 +50,7 @@ type leg struct {
 }
 
 // serveLeg shakes hands on a new leg and serves its records until it ends.
-func (n *netHalf) serveLeg(ctx context.Context, t *tunnel.Daemon, preface wire.Preface, raw wire.Leg) {
+func (n *Half) serveLeg(ctx context.Context, t *tunnel.Daemon, preface wire.Preface, raw wire.Leg) {
 	defer raw.Reset()
 	cfg, ok := n.configFor(preface.RID)
 	if !ok {
@@ -79,9 +79,9 @@ func (n *netHalf) serveLeg(ctx context.Context, t *tunnel.Daemon, preface wire.P
 
 // serve attaches the connection to the core and reads until it ends.
 func (l *leg) serve(from string) error {
-	err := l.net.core.Attach(l.id, l, attachment{SAS: l.conn.SessionWords(), From: from})
-	if over, ok := errors.AsType[*endedError](err); ok {
-		l.awaitClient(over.closing)
+	err := l.net.core.Attach(l.id, l, seam.Attachment{SAS: l.conn.SessionWords(), From: from})
+	if over, ok := errors.AsType[*seam.EndedError](err); ok {
+		l.awaitClient(over.Closing)
 		return err
 	}
 	if err != nil {
@@ -171,7 +171,7 @@ func (l *leg) take(t channel.Type, body []byte) error {
 	case channel.TypeClose:
 		return errClosed
 	}
-	return fmt.Errorf("%w: record %d from a client", errProtocol, t)
+	return fmt.Errorf("%w: record %d from a client", seam.ErrProtocol, t)
 }
 
 // signatureSize is that of the signature at the end of CALL and END.
@@ -179,7 +179,7 @@ const signatureSize = 64
 
 func (l *leg) takeCall(record []byte) error {
 	if len(record) < signatureSize {
-		return fmt.Errorf("%w: a call without a signature", errProtocol)
+		return fmt.Errorf("%w: a call without a signature", seam.ErrProtocol)
 	}
 	owned := append([]byte(nil), record...) // the record's bytes are the reader's
 	body, signature := owned[:len(owned)-signatureSize], owned[len(owned)-signatureSize:]
@@ -246,12 +246,12 @@ func (l *leg) Issue(s passport.Signed) error {
 // sayFault tells a client that broke the protocol so, before it is let go; what
 // it got wrong is for our own log (wire/README.md §11).
 func (l *leg) sayFault(err error) {
-	if !errors.Is(err, errProtocol) && !errors.Is(err, call.ErrMalformed) && !errors.Is(err, call.ErrFlow) {
+	if !errors.Is(err, seam.ErrProtocol) && !errors.Is(err, call.ErrMalformed) && !errors.Is(err, call.ErrFlow) {
 		return
 	}
-	late := time.AfterFunc(closeGrace, l.leg.Reset)
+	late := time.AfterFunc(seam.CloseGrace, l.leg.Reset)
 	defer late.Stop()
-	fault := call.Fault{Code: call.FaultProtocol, Text: errProtocol.Error()}
+	fault := call.Fault{Code: call.FaultProtocol, Text: seam.ErrProtocol.Error()}
 	if l.conn.Write(channel.TypeError, fault.Append(nil)) == nil {
 		_ = l.conn.CloseWrite()
 	}
@@ -377,13 +377,13 @@ func (l *leg) awaitClose() {
 }
 
 // sayClose lets the results of dying calls out, then CLOSE, and resets the leg
-// [closeGrace] later, whatever was sent: a peer that does not read cannot hold
+// [seam.CloseGrace] later, whatever was sent: a peer that does not read cannot hold
 // the end up.
 func (l *leg) sayClose(c call.Close) {
 	defer l.leg.Reset()
-	stuck := time.AfterFunc(closeGrace, l.leg.Reset)
+	stuck := time.AfterFunc(seam.CloseGrace, l.leg.Reset)
 	defer stuck.Stop()
-	l.awaitResults(closeGrace / 2)
+	l.awaitResults(seam.CloseGrace / 2)
 	if err := l.conn.Write(channel.TypeClose, c.Append(nil)); err != nil {
 		return
 	}
@@ -392,7 +392,7 @@ func (l *leg) sayClose(c call.Close) {
 	}
 	select { // the client closes its side once it has read CLOSE
 	case <-l.finished:
-	case <-time.After(closeGrace):
+	case <-time.After(seam.CloseGrace):
 	}
 }
 

@@ -1,4 +1,4 @@
-package daemon
+package network
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"openscope/daemon/internal/seam"
 	"openscope/wire"
 	"openscope/wire/tunnel"
 )
@@ -25,7 +26,7 @@ const (
 // uplink is the daemon's connection to one relay, made again whenever it is
 // lost, with every session registered anew.
 type uplink struct {
-	net   *netHalf
+	net   *Half
 	relay wire.Relay
 
 	mu      sync.Mutex
@@ -78,6 +79,7 @@ func (u *uplink) standOn(ctx context.Context, t *tunnel.Daemon) (better *tunnel.
 	u.mu.Lock()
 	u.tunnel, u.problem = t, ""
 	u.mu.Unlock()
+	u.net.changed(u.net.Relays())
 	for _, rid := range u.net.registered() {
 		if _, err := u.register(ctx, rid); err != nil {
 			u.net.logger.Warn("a session could not be registered", "relay", u.relay.Address, "error", err)
@@ -139,10 +141,13 @@ func (u *uplink) accept(ctx context.Context, t *tunnel.Daemon) error {
 
 func (u *uplink) down(err error) {
 	u.mu.Lock()
-	defer u.mu.Unlock()
 	u.tunnel, u.problem = nil, "connection lost"
 	if err != nil {
 		u.problem = err.Error()
+	}
+	u.mu.Unlock()
+	u.net.changed(u.net.Relays())
+	if err != nil {
 		u.net.logger.Warn("relay not connected", "relay", u.relay.Address, "error", err)
 	}
 }
@@ -187,10 +192,10 @@ func (u *uplink) unregister(rid wire.RendezvousID) {
 	}
 }
 
-func (u *uplink) state() relayState {
+func (u *uplink) state() seam.RelayState {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	s := relayState{Address: u.relay.Address, Connected: u.tunnel != nil, Problem: u.problem}
+	s := seam.RelayState{Address: u.relay.Address, Connected: u.tunnel != nil, Problem: u.problem}
 	if s.Connected {
 		s.Rung = u.tunnel.Rung().String()
 	}
