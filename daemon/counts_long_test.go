@@ -12,4 +12,5 @@ const (
 	faultStep              = 1
 	modelCalls             = 10_000
 	modelRunsOneIn         = 1
+	fuzzSeconds            = 300
 )

@@ -23,4 +23,7 @@ const (
 	executedAttacks = 3
 	// stormSeeds is how many bad networks calls are made through.
 	stormSeeds = 20
+	// fuzzSeconds is how long a fuzzer stands in the place of the net half: five
+	// minutes are meant.
+	fuzzSeconds = 3
 )
