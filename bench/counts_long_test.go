@@ -17,4 +17,5 @@ const (
 	disturbEvery = 20 * time.Second
 	lossTime     = 10 * time.Minute
 	lossSteps    = 10
+	netKills     = 200
 )

@@ -31,4 +31,6 @@ const (
 	// seconds the slow ones take.
 	lossTime  = time.Second
 	lossSteps = 2
+	// netKills is how often the net half is killed under running calls: a tenth.
+	netKills = 20
 )

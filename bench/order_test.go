@@ -84,13 +84,19 @@ func readTrace(t *testing.T, path string) (all []*traced) {
 // attachStrace watches the daemon, and what it starts, until stop.
 func attachStrace(t *testing.T, pid int, to string) (stop func()) {
 	t.Helper()
+	return attachStraceFor(t, pid, to, "-y", "-e", "trace=write,fdatasync,execve",
+		"-e", fmt.Sprintf("inject=fdatasync:delay_exit=%d", syncDelay.Microseconds()))
+}
+
+// attachStraceFor is attachStrace for what the arguments say.
+func attachStraceFor(t *testing.T, pid int, to string, args ...string) (stop func()) {
+	t.Helper()
 	path, err := exec.LookPath("strace")
 	if err != nil {
 		t.Skipf("strace is not installed: %v", err)
 	}
-	cmd := exec.Command(path, "-f", "-p", strconv.Itoa(pid), "-o", to, "-y", "-s", "65536",
-		"--absolute-timestamps=format:unix,precision:us", "-e", "trace=write,fdatasync,execve", "-e", "signal=none", "--quiet=exit",
-		"-e", fmt.Sprintf("inject=fdatasync:delay_exit=%d", syncDelay.Microseconds()))
+	cmd := exec.Command(path, append([]string{"-f", "-p", strconv.Itoa(pid), "-o", to, "-s", "65536",
+		"--absolute-timestamps=format:unix,precision:us", "-e", "signal=none", "--quiet=exit"}, args...)...)
 	told, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -113,6 +113,13 @@ func newWorld(t testing.TB) *world {
 // newWorldOn is a world whose daemon stands on so many relays.
 func newWorldOn(t testing.TB, nodes int, change ...func(*relay.Config)) *world {
 	t.Helper()
+	return newWorldWith(t, nodes, func(cfg *daemon.Config) { cfg.InProcess = true })
+}
+
+// newWorldWith is a world whose daemon is configured otherwise. Its net half is a
+// process: this program, started again.
+func newWorldWith(t testing.TB, nodes int, change func(*daemon.Config)) *world {
+	t.Helper()
 	w := &world{t: t, dir: protectedDir(t), clock: newSteppedClock()}
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
@@ -139,11 +146,13 @@ func newWorldOn(t testing.TB, nodes int, change ...func(*relay.Config)) *world {
 	if err := daemon.NewIdentityFile(w.path("identity.key"), rand.Reader); err != nil {
 		t.Fatal(err)
 	}
-	w.daemon, err = daemon.New(daemon.Config{
+	cfg := daemon.Config{
 		Relays: relays, Token: token, StateDir: w.dir, Socket: w.path("openscope.sock"),
 		Grants: w.path("grants.yaml"), Verbs: w.path("verbs.yaml"), Recipients: w.path("recipients.yaml"),
-		Clock: w.clock, InProcess: true,
-	})
+		Clock: w.clock,
+	}
+	change(&cfg)
+	w.daemon, err = daemon.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,6 +39,8 @@ var roles = map[string]func(){
 	"run-for-others":     runForOthers,
 	"run-over-ssh":       runOverSSH,
 	"run-without-clone3": runWithoutClone3,
+	"held-child":         heldChild,
+	"crash":              crash,
 }
 
 const roleVariable = "EXECUTOR_TEST_ROLE"

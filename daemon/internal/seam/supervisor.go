@@ -19,7 +19,7 @@ import (
 // restartMax while none of them lives for as long as settled.
 const (
 	restartMin = 50 * time.Millisecond
-	restartMax = 5 * time.Second
+	restartMax = 2 * time.Second
 	settled    = 10 * time.Second
 )
 
