@@ -12,6 +12,13 @@ import (
 // processes are gone, before it is left behind.
 const straggle = 250 * time.Millisecond
 
+// How much a pump reads at a time: at first, and from a source that has more, what
+// a pipe holds. Each write may wait for somebody in another process.
+const (
+	firstRead = 16 << 10
+	maxRead   = 64 << 10
+)
+
 // What a pump is doing. Only the pump moves between reading and writing, and
 // nothing brings it back from abandoned: so no Write begins after that.
 const (
@@ -52,7 +59,7 @@ func startPump(name string, src io.Reader, shut func(), dst io.Writer, fail cont
 // run returns the writer's error only. How the source ended says nothing: a
 // killed command and a finished one look alike from here.
 func (p *pump) run() error {
-	buf := make([]byte, 32<<10)
+	buf := make([]byte, firstRead)
 	for {
 		n, end := p.src.Read(buf)
 		p.steps.Add(1)
@@ -61,6 +68,9 @@ func (p *pump) run() error {
 			if err != nil || !more {
 				return err
 			}
+		}
+		if n == len(buf) && n < maxRead {
+			buf = make([]byte, maxRead) // there is more than one read takes
 		}
 		if end != nil {
 			return nil

@@ -21,7 +21,18 @@ type remoteCore struct {
 
 	mu    sync.Mutex
 	peers map[ConnID]Peer
+	heard map[heardOf]call.Window // acknowledgements that the core has not been told
 }
+
+// heardOf is a call of a connection.
+type heardOf struct {
+	conn ConnID
+	call call.ID
+}
+
+// tellHeard is how long acknowledgements are gathered: the newest of a call says
+// what those before it did, and the core only forgets by them.
+const tellHeard = 5 * time.Millisecond
 
 var errRefused = errors.New("the core refuses")
 
@@ -136,7 +147,23 @@ func (c *remoteCore) Challenge(id ConnID) (call.Challenge, error) {
 }
 
 func (c *remoteCore) Acknowledge(id ConnID, w call.Window) {
-	_ = c.pipe.send(w.Append(frame(kindAcknowledge, 0, 64).fixed(id[:])), true)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.heard) == 0 {
+		time.AfterFunc(tellHeard, c.tell)
+	}
+	c.heard[heardOf{id, w.ID}] = w
+}
+
+// tell has the core told of what was acknowledged.
+func (c *remoteCore) tell() {
+	c.mu.Lock()
+	heard := c.heard
+	c.heard = make(map[heardOf]call.Window)
+	c.mu.Unlock()
+	for of, w := range heard {
+		_ = c.pipe.send(w.Append(frame(kindAcknowledge, 0, 64).fixed(of.conn[:])), true)
+	}
 }
 
 func (c *remoteCore) Detach(id ConnID, left bool) {

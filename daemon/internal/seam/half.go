@@ -35,7 +35,7 @@ func Serve(ctx context.Context, conn net.Conn, held Confinement, build Build) er
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	h := &halfEnd{ctx: ctx, build: build, given: make(map[uint32]context.CancelFunc)}
-	h.core = &remoteCore{slots: make(chan struct{}, maxAsked), peers: make(map[ConnID]Peer)}
+	h.core = &remoteCore{slots: make(chan struct{}, maxAsked), peers: make(map[ConnID]Peer), heard: make(map[heardOf]call.Window)}
 	h.pipe = newPipe(conn, func(k kind) (int, bool) {
 		most, ok := limits[k]
 		return most, ok && k.fromCore()

@@ -1,0 +1,61 @@
+package bench
+
+import (
+	"io"
+	"os/user"
+	"strings"
+	"testing"
+
+	"openscope/client"
+	"openscope/daemon"
+)
+
+const spillVerbs = `
+verbs:
+  test.spill:
+    summary: Eight million bytes
+    class: read
+    executor: exec
+    argv: [/usr/bin/head, -c, "8000000", /dev/zero]
+`
+
+const spillGrants = `
+agents:
+  you:
+    users: [USER]
+    allow: [{verb: test.spill}]
+    delegate: {to: [vendor-b], verbs: [test.spill]}
+`
+
+// BenchmarkOutputOfACall is what a command's output takes to its recipient, with
+// the net half in a process of its own, and in the daemon's.
+func BenchmarkOutputOfACall(b *testing.B) {
+	for name, inProcess := range map[string]bool{"two processes": false, "one": true} {
+		b.Run(name, func(b *testing.B) {
+			w := newWorldWith(b, 1, func(cfg *daemon.Config) { cfg.InProcess = inProcess })
+			me, err := user.Current()
+			if err != nil {
+				b.Fatal(err)
+			}
+			w.write("verbs.yaml", spillVerbs)
+			w.write("grants.yaml", strings.ReplaceAll(spillGrants, "USER", me.Username))
+			if err := w.daemon.Reload(); err != nil {
+				b.Fatal(err)
+			}
+			b.SetBytes(8_000_000)
+			var s *client.Session
+			for i := 0; b.Loop(); i++ {
+				if i%8 == 0 { // 64 MiB are a session's
+					b.StopTimer()
+					_, h := w.open("10m", "test.spill")
+					s = w.mustConnect(h)
+					b.StartTimer()
+				}
+				r, err := s.Call(b.Context(), "test.spill", nil, io.Discard, io.Discard)
+				if err != nil || !r.Complete || r.Stdout.Bytes != 8_000_000 {
+					b.Fatalf("%+v, %v", r, err)
+				}
+			}
+		})
+	}
+}
