@@ -108,10 +108,10 @@ func (c *lossCalls) make(t *testing.T, s *client.Session, name string, bulk bool
 func TestSixtyFourCallsPassABadNetwork(t *testing.T) {
 	t.Parallel()
 	var socket *lossySocket
-	w := newWorldOn(t, 1, func(cfg *relay.Config) {
+	w := newWorldWith(t, worldConfig{relay: func(cfg *relay.Config) {
 		socket = &lossySocket{PacketConn: cfg.Conn}
 		cfg.Conn = socket
-	})
+	}})
 	w.takesItsTime()
 	var calls lossCalls
 	var running sync.WaitGroup

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"openscope/client"
-	"openscope/daemon"
 	"openscope/wire/call"
 )
 
@@ -177,7 +176,7 @@ func (c *steady) want() (stdout, stderr []byte) {
 // that is not.
 func TestTheNetHalfMayBeKilledAtAnyMoment(t *testing.T) {
 	t.Parallel()
-	w := newWorldWith(t, 1, func(*daemon.Config) {})
+	w := newWorldWith(t, worldConfig{netProcess: true})
 	w.takesItsTime()
 	_, h := w.open("10m", "test.steps", "test.bulk", "test.hold")
 	s := w.returning(h, nil)

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"openscope/client"
-	"openscope/daemon"
 )
 
 const spillVerbs = `
@@ -30,9 +29,9 @@ agents:
 // BenchmarkOutputOfACall is what a command's output takes to its recipient, with
 // the net half in a process of its own, and in the daemon's.
 func BenchmarkOutputOfACall(b *testing.B) {
-	for name, inProcess := range map[string]bool{"two processes": false, "one": true} {
+	for name, two := range map[string]bool{"two processes": true, "one": false} {
 		b.Run(name, func(b *testing.B) {
-			w := newWorldWith(b, 1, func(cfg *daemon.Config) { cfg.InProcess = inProcess })
+			w := newWorldWith(b, worldConfig{netProcess: two})
 			me, err := user.Current()
 			if err != nil {
 				b.Fatal(err)

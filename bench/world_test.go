@@ -111,14 +111,21 @@ func newWorld(t testing.TB) *world {
 }
 
 // newWorldOn is a world whose daemon stands on so many relays.
-func newWorldOn(t testing.TB, nodes int, change ...func(*relay.Config)) *world {
+func newWorldOn(t testing.TB, nodes int) *world {
 	t.Helper()
-	return newWorldWith(t, nodes, func(cfg *daemon.Config) { cfg.InProcess = true })
+	return newWorldWith(t, worldConfig{nodes: nodes})
 }
 
-// newWorldWith is a world whose daemon is configured otherwise. Its net half is a
-// process: this program, started again.
-func newWorldWith(t testing.TB, nodes int, change func(*daemon.Config)) *world {
+// worldConfig is how a world differs from others.
+type worldConfig struct {
+	nodes int // relays; 0 is one
+	// netProcess has the daemon's net half be a process: this program, started
+	// again.
+	netProcess bool
+	relay      func(*relay.Config) // changes what each relay is given
+}
+
+func newWorldWith(t testing.TB, cfg worldConfig) *world {
 	t.Helper()
 	w := &world{t: t, dir: protectedDir(t), clock: newSteppedClock()}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -128,10 +135,10 @@ func newWorldWith(t testing.TB, nodes int, change func(*daemon.Config)) *world {
 
 	tokens, token := newTokens(t, w.dir)
 	var relays []wire.Relay
-	for i := range nodes {
+	for i := range max(cfg.nodes, 1) {
 		serving, end := context.WithCancel(ctx)
 		w.nodes = append(w.nodes, end)
-		relays = append(relays, startRelay(t, serving, &running, filepath.Join(w.dir, fmt.Sprint("node-", i)), tokens, nil, change...))
+		relays = append(relays, startRelay(t, serving, &running, filepath.Join(w.dir, fmt.Sprint("node-", i)), tokens, cfg.relay))
 	}
 	w.relay = relays[0]
 	me, err := user.Current()
@@ -146,13 +153,11 @@ func newWorldWith(t testing.TB, nodes int, change func(*daemon.Config)) *world {
 	if err := daemon.NewIdentityFile(w.path("identity.key"), rand.Reader); err != nil {
 		t.Fatal(err)
 	}
-	cfg := daemon.Config{
+	w.daemon, err = daemon.New(daemon.Config{
 		Relays: relays, Token: token, StateDir: w.dir, Socket: w.path("openscope.sock"),
 		Grants: w.path("grants.yaml"), Verbs: w.path("verbs.yaml"), Recipients: w.path("recipients.yaml"),
-		Clock: w.clock,
-	}
-	change(&cfg)
-	w.daemon, err = daemon.New(cfg)
+		Clock: w.clock, InProcess: !cfg.netProcess,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +208,7 @@ func newTokens(t testing.TB, dir string) (*relay.TokenFile, wire.Token) {
 	return file, token
 }
 
-func startRelay(t testing.TB, ctx context.Context, running *sync.WaitGroup, dir string, tokens relay.Tokens, tap relay.Tap, change ...func(*relay.Config)) wire.Relay {
+func startRelay(t testing.TB, ctx context.Context, running *sync.WaitGroup, dir string, tokens relay.Tokens, change func(*relay.Config)) wire.Relay {
 	t.Helper()
 	certificate, pin, err := relay.SelfSigned(filepath.Join(dir, "relay"), rand.Reader, time.Now())
 	if err != nil {
@@ -215,10 +220,10 @@ func startRelay(t testing.TB, ctx context.Context, running *sync.WaitGroup, dir 
 	}
 	cfg := relay.Config{
 		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &certificate, nil },
-		Conn:        conn, Listener: listener, Tokens: tokens, Tap: tap,
+		Conn:        conn, Listener: listener, Tokens: tokens,
 	}
-	for _, f := range change {
-		f(&cfg)
+	if change != nil {
+		change(&cfg)
 	}
 	r, err := relay.New(cfg)
 	if err != nil {
