@@ -3,6 +3,7 @@ package bench
 import (
 	"fmt"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -26,26 +27,43 @@ func blockable(t *testing.T, before func(*machine)) (*machine, *site) {
 	needsMachines(t)
 	m := holdNetwork(t, "closed")
 	before(m)
-	s := &site{t: t, dir: protectedDir(t), listen: "127.0.0.1:4433"}
+	return m, siteOn(t, m, "127.0.0.1:4433")
+}
+
+// siteOn is relay and daemon on one machine, at the address, with verbs that take
+// their time.
+func siteOn(t *testing.T, m *machine, address string) *site {
+	t.Helper()
+	s := &site{t: t, dir: protectedDir(t), listen: address}
 	s.relay = startOn(t, m, nil, "openscope-relay", "serve", "--listen", s.listen, "--self-signed", "--state", s.path("relay"))
 	until(t, 20*time.Second, "the relay prints its pin", func() bool { return strings.Contains(s.relay.out.String(), "\npin ") })
 	_, pin, _ := strings.Cut(s.relay.out.String(), "\npin ")
 	pin, _, _ = strings.Cut(pin, "\n")
 	s.write("token", s.must("openscope-relay", "token", "new", "bench", "--state", s.path("relay")), 0o600)
 	s.must("openscope", "init", "--dir", s.path("etc"), "--relay", s.listen, "--relay-pin", pin, "--token", "@"+s.path("token"))
-	for name, script := range resumeScripts {
-		script = fmt.Sprintf("#!/bin/sh\necho \"$1\" >> %s/ran\n%s\n", s.dir, script)
-		if err := os.WriteFile(s.path(name), []byte(script), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s.write("etc/verbs.yaml", strings.ReplaceAll(strings.Replace(resumeVerbs, "class: read", "class: read\n    timeout: 5m", 1), "DIR", s.dir), 0o644)
-	s.write("etc/grants.yaml", strings.ReplaceAll(resumeGrants, "USER", "root"), 0o644)
+	s.slowVerbs()
 	s.daemon = startOn(t, m, s.env(), "openscope", "daemon")
 	s.must("openscope-reflect-client", "keygen")
 	until(t, 20*time.Second, "the daemon runs", func() bool { _, _, code := run(t, s.env(), "openscope", "status"); return code == 0 })
 	s.must("openscope", "recipient", "add", "vendor-b", strings.TrimSpace(s.must("openscope-reflect-client", "key")))
-	return m, s
+	return s
+}
+
+// slowVerbs gives the site the verbs of the tests of resuming.
+func (s *site) slowVerbs() {
+	s.t.Helper()
+	for name, script := range resumeScripts {
+		script = fmt.Sprintf("#!/bin/sh\necho \"$1\" >> %s/ran\n%s\n", s.dir, script)
+		if err := os.WriteFile(s.path(name), []byte(script), 0o755); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	me, err := user.Current()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.write("etc/verbs.yaml", strings.ReplaceAll(strings.ReplaceAll(resumeVerbs, "class: read", "class: read\n    timeout: 30m"), "DIR", s.dir), 0o644)
+	s.write("etc/grants.yaml", strings.ReplaceAll(resumeGrants, "USER", me.Username), 0o644)
 }
 
 func (s *site) way() string {

@@ -123,6 +123,8 @@ type worldConfig struct {
 	// again.
 	netProcess bool
 	relay      func(*relay.Config) // changes what each relay is given
+	// behind is by which address, and name, a relay is reached.
+	behind func(wire.Relay) wire.Relay
 }
 
 func newWorldWith(t testing.TB, cfg worldConfig) *world {
@@ -138,7 +140,11 @@ func newWorldWith(t testing.TB, cfg worldConfig) *world {
 	for i := range max(cfg.nodes, 1) {
 		serving, end := context.WithCancel(ctx)
 		w.nodes = append(w.nodes, end)
-		relays = append(relays, startRelay(t, serving, &running, filepath.Join(w.dir, fmt.Sprint("node-", i)), tokens, cfg.relay))
+		r := startRelay(t, serving, &running, filepath.Join(w.dir, fmt.Sprint("node-", i)), tokens, cfg.relay)
+		if cfg.behind != nil {
+			r = cfg.behind(r)
+		}
+		relays = append(relays, r)
 	}
 	w.relay = relays[0]
 	me, err := user.Current()

@@ -34,6 +34,7 @@ type link struct {
 	pings   [][8]byte     // the daemon's, to be answered
 	heardOf []call.Window // last acknowledgements of calls that have ended
 	heard   time.Time     // of any record
+	flowed  time.Time     // of a call's output
 	asked   time.Time     // of our oldest PING since; zero where there is none
 	err     error         // why it ended
 }
@@ -135,6 +136,9 @@ func (l *link) sayGoodbye() {
 func (l *link) take(t channel.Type, body []byte) error {
 	l.s.mu.Lock()
 	l.heard, l.asked = time.Now(), time.Time{}
+	if t == channel.TypeOut {
+		l.flowed = l.heard
+	}
 	l.s.mu.Unlock()
 	switch t {
 	case channel.TypeOut:
@@ -246,47 +250,75 @@ func (l *link) owed() (pings [][8]byte, windows []call.Window) {
 	return pings, windows
 }
 
-// lookInterval is how often a link's silence is looked at.
-const lookInterval = time.Second
+// How often a link's silence is looked at, and how often while output comes.
+const (
+	lookInterval  = time.Second
+	watchInterval = 200 * time.Millisecond
+)
 
 // keepAlive pings while something runs, doubts a silent daemon, and gives it up.
 func (l *link) keepAlive() {
-	tick := time.NewTicker(lookInterval)
-	defer tick.Stop()
+	look := time.NewTimer(lookInterval)
+	defer look.Stop()
 	var pinged time.Time
 	for {
 		select {
 		case <-l.done:
 			return
-		case <-tick.C:
+		case <-look.C:
 		}
 		now := time.Now()
-		l.s.mu.Lock()
-		busy, silence, asked := len(l.s.calls) > 0, now.Sub(l.heard), l.asked
-		l.s.mu.Unlock()
-		unanswered := time.Duration(0)
-		if !asked.IsZero() {
-			unanswered = now.Sub(asked)
-		}
-		if silence > deadIdle || busy && silence > deadRunning || unanswered > deadRunning {
+		v := l.vitals(now)
+		if v.silence > deadIdle || v.busy && v.silence > deadRunning || v.unanswered > deadRunning {
 			l.abandon(errSilent)
 			return
 		}
-		if busy && silence > doubtAfter || unanswered > doubtAfter {
+		if v.busy && v.silence > doubtAfter || v.unanswered > doubtAfter {
 			select {
 			case l.doubt <- struct{}{}:
 			default:
 			}
 		}
-		if due := busy || silence > pingSilent; !due || now.Sub(pinged) < pingRunning {
-			continue
+		if v.pingDue(now.Sub(pinged)) {
+			pinged = now
+			if err := l.ping(); err != nil {
+				l.abandon(err) // nobody would notice a silent daemon from here on
+				return
+			}
 		}
-		pinged = now
-		if err := l.ping(); err != nil {
-			l.abandon(err) // nobody would notice a silent daemon from here on
-			return
+		look.Reset(lookInterval)
+		if v.streaming {
+			look.Reset(watchInterval)
 		}
 	}
+}
+
+// vitals are a link's signs of life.
+type vitals struct {
+	busy       bool          // a call runs
+	streaming  bool          // and its output came just now
+	silence    time.Duration // without any record
+	unanswered time.Duration // of our oldest PING
+}
+
+func (l *link) vitals(now time.Time) vitals {
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	v := vitals{busy: len(l.s.calls) > 0, silence: now.Sub(l.heard)}
+	if !l.asked.IsZero() {
+		v.unanswered = now.Sub(l.asked)
+	}
+	// A TCP connection is found by its ports: no word of ours helps it.
+	v.streaming = v.busy && l.rung == tunnel.QUIC && now.Sub(l.flowed) < streamFor
+	return v
+}
+
+// pingDue reports whether it is time for a PING, so long after the last one.
+func (v vitals) pingDue(since time.Duration) bool {
+	if v.streaming && v.silence > stallAfter && since > stallAfter {
+		return true
+	}
+	return (v.busy || v.silence > pingSilent) && since >= pingRunning
 }
 
 func (l *link) ping() error {

@@ -23,6 +23,11 @@ const (
 	deadIdle    = 60 * time.Second
 	staleAfter  = 5 * time.Second        // a newest challenge older than this needs a PING first
 	closeGrace  = 250 * time.Millisecond // from CLOSE to the reset
+	// Output that stops for stallAfter, within streamFor of it, may have been sent
+	// to a port that an address translator has forgotten: any packet of ours tells
+	// the relay where we are now, and who only listens sends none.
+	stallAfter = 400 * time.Millisecond
+	streamFor  = 5 * time.Second
 )
 
 var (
