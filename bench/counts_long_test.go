@@ -2,7 +2,10 @@
 
 package bench
 
-import "time"
+import (
+	"flag"
+	"time"
+)
 
 const (
 	agreements    = 1_000_000
@@ -21,4 +24,14 @@ const (
 	rebindings    = 17
 	outages       = 12
 	longestOutage = 50 * time.Second
+
+	restartSessions = 8
+	restartEvery    = 20 * time.Second
+	restartLines    = 120
 )
+
+// length is how long those tests take that are as good as they are long:
+// go test -tags=long ./bench -run … -args -length=1h
+var length = flag.Duration("length", 10*time.Minute, "of the tests that go on for as long as one likes")
+
+func restartLength() time.Duration { return *length }

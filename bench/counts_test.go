@@ -38,4 +38,12 @@ const (
 	// outages is how often each thing happens to a client's network, and longestOutage how long one is.
 	outages       = 1
 	longestOutage = 8 * time.Second
+	// restartSessions is how many sessions run a call each while their relay is
+	// killed every so often.
+	restartSessions = 3
+	restartEvery    = 6 * time.Second
+	restartLines    = 40 // of each call, four a second
 )
+
+// restartLength is for how long: two kills.
+func restartLength() time.Duration { return 7 * time.Second }

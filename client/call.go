@@ -57,15 +57,23 @@ func (s *Session) Call(ctx context.Context, verb string, params []call.Param, st
 // Do runs a verb and writes its output as it comes, each stream from this
 // goroutine. When ctx ends the remote work is cancelled, and the result still
 // awaited for a moment. A request that came too late to be run is sent once
-// more, with a new id. The error is that nothing was sent, or that a writer
+// more, with a new id, and so is one that was lost with its connection, if it was
+// asked for just now. The error is that nothing was sent, or that a writer
 // failed; how the call ended is the result's.
 func (s *Session) Do(ctx context.Context, a Asked) (Result, error) {
+	asked := time.Now()
 	r, err := s.callOnce(ctx, a)
-	if err == nil && r.Cause == call.Stale && ctx.Err() == nil {
+	never := r.Cause == call.Stale || r.Cause == call.Unseen && time.Since(asked) < justNow
+	if err == nil && never && ctx.Err() == nil {
 		return s.callOnce(ctx, a)
 	}
 	return r, err
 }
+
+// justNow is how long ago a call may have been asked for to be sent once more when
+// it was never seen. The daemon signed that it never will run under its first id;
+// who asked for it may have thought better of it since.
+const justNow = 10 * time.Second
 
 func (s *Session) callOnce(ctx context.Context, a Asked) (Result, error) {
 	p, err := s.send(ctx, a)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"openscope/passport"
@@ -425,4 +426,64 @@ func TestARefusalIsTriedAgain(t *testing.T) {
 		t.Fatalf("after %d tries: %v", tries, err)
 	}
 	s.Close()
+}
+
+// A call that was lost with its connection runs all the same, if it was asked for
+// just now; one that was not is left to whoever asked.
+func TestACallThatWasNeverSeenIsSentOnceMoreIfItWasAskedForJustNow(t *testing.T) {
+	for name, c := range map[string]struct {
+		away  time.Duration // before the client can come back
+		calls int
+		cause call.Cause
+	}{
+		"after a moment":      {time.Second, 2, call.Exited},
+		"after half a minute": {30 * time.Second, 1, call.Unseen},
+	} {
+		away := c.away
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newScriptedDaemon(t, true)
+				var lost *call.ID // of one connection after the other
+				calls := 0
+				back := time.Time{}
+				join := d.join(func(c *channel.Conn) {
+					d.welcome(c)
+					if lost != nil {
+						d.end(c, call.Result{ID: *lost, Cause: call.Unseen, Stdout: digest(""), Stderr: digest("")}, [32]byte{})
+					}
+					req, hash, ok := nextCall(c)
+					if !ok {
+						return
+					}
+					calls++
+					if lost == nil {
+						lost, back = &req.ID, time.Now().Add(away)
+						c.Reset()
+						return
+					}
+					d.end(c, call.Result{ID: req.ID, Cause: call.Exited, Stdout: digest(""), Stderr: digest("")}, hash)
+					drain(c)
+				})
+				s, err := Connect(t.Context(), Config{
+					Handle: d.handle, Identity: d.identity, StateDir: t.TempDir(), Rand: rand.Reader, Redial: true,
+					Join: func(ctx context.Context, cfg tunnel.ClientConfig) (wire.Leg, error) {
+						if time.Now().Before(back) {
+							return nil, errNoUDP
+						}
+						return join(ctx, cfg)
+					},
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				r, err := s.Call(t.Context(), "test.verb", nil, io.Discard, io.Discard)
+				if err != nil || r.Cause != c.cause || calls != c.calls {
+					t.Errorf("%v, %v, and %d calls were sent", r.Cause, err, calls)
+				}
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
 }
