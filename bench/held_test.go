@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"context"
+	"io"
 	"sync"
 	"testing"
 	"time"
@@ -151,6 +152,93 @@ func TestAByteChangedByTheRelayEndsTheConnection(t *testing.T) {
 				s.Close()
 				between.wg.Wait()
 			}
+		})
+	}
+}
+
+// keeper is a relay that keeps what a client has sent on one connection, and lets it
+// go when the client has long been on another: it does not hear the client's reset.
+type keeper struct {
+	*hostileLeg
+	left chan struct{}
+	once sync.Once
+}
+
+func (k *keeper) Reset() {
+	k.once.Do(func() {
+		close(k.left)
+		_ = k.hostileLeg.SetReadDeadline(time.Now())
+		go func() { // ends when all that was held has passed
+			k.wg.Wait()
+			k.Leg.Reset()
+		}()
+	})
+}
+
+func (k *keeper) Read(p []byte) (int, error) {
+	n, err := k.hostileLeg.Read(p)
+	select {
+	case <-k.left:
+		return 0, errPath
+	default:
+		return n, err
+	}
+}
+
+// §7 across a reconnect: a request that is held on one connection is void once the
+// client has another, whenever it is let go; and what the client sends again by
+// itself is what was asked for just now.
+func TestARequestThatIsHeldAcrossAReconnectIsNeverExecutedLate(t *testing.T) {
+	for name, c := range map[string]struct {
+		hold time.Duration // of what goes to the daemon on the first connection
+		away time.Duration // from the call on, until another connection can be made
+		runs int           // under any id
+	}{
+		"let go while the other stands":       {8 * time.Second, 0, 1},
+		"let go long after the other":         {14 * time.Second, 0, 1},
+		"let go when nobody asks any more":    {16 * time.Second, 12 * time.Second, 0},
+		"let go before the other can be made": {11 * time.Second, 12 * time.Second, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			_, h := w.open("5m", "test.mark")
+			var mu sync.Mutex
+			var first *keeper
+			var back time.Time
+			join := func(ctx context.Context, cfg tunnel.ClientConfig) (wire.Leg, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				if time.Now().Before(back) {
+					return nil, errPath
+				}
+				if first != nil {
+					return tunnel.Join(ctx, cfg)
+				}
+				var between *hostileLeg
+				leg, err := hostile(&between)(ctx, cfg)
+				if err != nil {
+					return nil, err
+				}
+				first = &keeper{hostileLeg: leg.(*hostileLeg), left: make(chan struct{})}
+				return first, nil
+			}
+			s := w.returning(h, join)
+			mu.Lock()
+			first.set(func(l *hostileLeg) { l.hold = c.hold })
+			back = time.Now().Add(c.away)
+			mu.Unlock()
+			began := time.Now()
+			r, err := s.Call(t.Context(), "test.mark", nil, io.Discard, io.Discard)
+			t.Logf("after %v the client was told: %v, %v", time.Since(began).Round(10*time.Millisecond), r.Cause, err)
+			time.Sleep(time.Until(began.Add(c.hold + 3*time.Second))) // all is let go
+			if n := w.marks(); n != c.runs {
+				t.Errorf("it ran %d times, not %d", n, c.runs)
+			}
+			if err != nil || (r.Cause == call.Exited) != (c.runs == 1) {
+				t.Errorf("the client was told: %v, %v", r.Cause, err)
+			}
+			first.wg.Wait()
 		})
 	}
 }
