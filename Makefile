@@ -8,7 +8,7 @@ STATIC   := CGO_ENABLED=0 GOOS=$(GOOS) GOARCH=$(GOARCH)
 
 EPOCH    := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
-.PHONY: help release diagrams audit-modules build man build-client test test-long test-report vectors fuzz cover mutants demo bench fmt lint clean
+.PHONY: help release diagrams audit-modules build man build-client test test-long soak test-report vectors fuzz cover mutants demo bench fmt lint clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -33,6 +33,10 @@ test-long: ## also what takes hours (build tag long), all vectors of RFC 9180, t
 	@.ci/test -tags=long -timeout=12h
 	@go test -count=1 github.com/cloudflare/circl/hpke
 	@.ci/fuzz 20000000x
+
+LENGTH ?= 10m
+soak: ## the three programs on an upset network for LENGTH (10m): what they hold, which must not grow
+	@go test -tags=long -count=1 -timeout=0 -v -run '^TestASoakLeavesNothingBehind$$' ./bench -args -length=$(LENGTH)
 
 test-report: ## how often the tests try what they try, in make test and in make test-long
 	@go run .ci/counts.go

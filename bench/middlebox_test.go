@@ -20,7 +20,7 @@ type middlebox struct {
 
 	mu     sync.Mutex // guards what is below
 	random *rand.Rand
-	loss   float64
+	loss   float64 // the part of the packets that is lost
 	flows  map[netip.AddrPort]*flow
 	order  []*flow // in the order of their coming
 	ended  bool
@@ -33,9 +33,9 @@ type flow struct {
 }
 
 // newMiddlebox is one before the relay, gone with the test.
-func newMiddlebox(t testing.TB, relay wire.Relay, loss float64) (*middlebox, wire.Relay) {
+func newMiddlebox(t testing.TB, relay wire.Relay) (*middlebox, wire.Relay) {
 	t.Helper()
-	b := &middlebox{t: t, loss: loss, flows: make(map[netip.AddrPort]*flow), random: rand.New(rand.NewPCG(1, 2))}
+	b := &middlebox{t: t, flows: make(map[netip.AddrPort]*flow), random: rand.New(rand.NewPCG(1, 2))}
 	var err error
 	if b.relay, err = net.ResolveUDPAddr("udp", relay.Address); err != nil {
 		t.Fatal(err)

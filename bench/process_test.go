@@ -89,6 +89,12 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *process {
 // in-process world.
 func newSite(t *testing.T) *site {
 	t.Helper()
+	return newSiteBehind(t, func(address string) string { return address })
+}
+
+// newSiteBehind is one whose relay is reached, and named, by another address.
+func newSiteBehind(t *testing.T, behind func(address string) string) *site {
+	t.Helper()
 	s := &site{t: t, dir: protectedDir(t)}
 	if err := os.Chmod(s.dir, 0o755); err != nil { // other users must reach the socket
 		t.Fatal(err)
@@ -99,7 +105,7 @@ func newSite(t *testing.T) *site {
 		t.Fatal("token new prints no token")
 	}
 	s.write("token", token+"\n", 0o600)
-	s.must("openscope", "init", "--dir", s.path("etc"), "--relay", s.listen, "--relay-pin", s.pin, "--token", "@"+s.path("token"))
+	s.must("openscope", "init", "--dir", s.path("etc"), "--relay", behind(s.listen), "--relay-pin", s.pin, "--token", "@"+s.path("token"))
 	me, err := user.Current()
 	if err != nil {
 		t.Fatal(err)

@@ -27,7 +27,7 @@ func TestARebindingDuringAStreamIsNotSeen(t *testing.T) {
 			t.Parallel()
 			var box *middlebox
 			w := newWorldWith(t, worldConfig{behind: func(r wire.Relay) wire.Relay {
-				box, r = newMiddlebox(t, r, 0)
+				box, r = newMiddlebox(t, r)
 				return r
 			}})
 			w.takesItsTime()
