@@ -33,7 +33,7 @@ const (
 	lossSteps = 2
 	// netKills is how often the net half is killed under running calls: a tenth.
 	netKills = 20
-	// rebindings is how often a port is forgotten in each stream: 4 of 50 in all.
+	// rebindings is how often a port is forgotten in each stream: 6 of 51 in all.
 	rebindings = 2
 	// outages is how often each thing happens to a client's network, and longestOutage how long one is.
 	outages       = 1

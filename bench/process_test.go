@@ -156,6 +156,16 @@ func (s *site) write(name, text string, mode os.FileMode) {
 	}
 }
 
+// read is a file of the site's folder.
+func (s *site) read(name string) string {
+	s.t.Helper()
+	text, err := os.ReadFile(s.path(name))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return string(text)
+}
+
 func (s *site) env() []string {
 	return []string{
 		"OPENSCOPE_CONFIG=" + s.path("etc/openscope.yaml"), "OPENSCOPE_SOCKET=" + s.path("etc/openscope.sock"),

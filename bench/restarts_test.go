@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -214,7 +213,7 @@ func TestSessionsResumeWhenTheirRelayIsBack(t *testing.T) {
 			t.Errorf("lost: %s", lost)
 		}
 	}
-	ran := ranTwice(t, s.path("ran"))
+	ran := ranOnce(t, s.read("ran"))
 	slices.Sort(running)
 	slices.Sort(next)
 	t.Logf("%d restarts, %d sessions, %d calls, %d runs: resumed half %v, 99 %% %v, at most %v after the relay's return; an idle one's next use at most %v; idle ones were back %v after the last second of it",
@@ -224,21 +223,4 @@ func TestSessionsResumeWhenTheirRelayIsBack(t *testing.T) {
 	}
 	s.must("openscope", "audit", "verify")
 	_ = s.relay.cmd.Process.Kill() // it would drain for whom it was taken from
-}
-
-// ranTwice counts the names in a file that each run appends its own to, and
-// demands that each stands there once.
-func ranTwice(t *testing.T, path string) int {
-	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	times := make(map[string]int)
-	for _, name := range strings.Fields(string(text)) {
-		if times[name]++; times[name] == 2 {
-			t.Errorf("%s ran more than once", name)
-		}
-	}
-	return len(times)
 }
