@@ -25,6 +25,7 @@ const (
 	outages       = 12
 	longestOutage = 50 * time.Second
 
+	clientKills     = 200
 	restartSessions = 8
 	restartEvery    = 20 * time.Second
 	restartLines    = 120

@@ -38,6 +38,8 @@ const (
 	// outages is how often each thing happens to a client's network, and longestOutage how long one is.
 	outages       = 1
 	longestOutage = 8 * time.Second
+	// clientKills is how often a client is killed in the middle of a call: a twentieth.
+	clientKills = 10
 	// restartSessions is how many sessions run a call each while their relay is
 	// killed every so often.
 	restartSessions = 3

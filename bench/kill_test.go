@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -127,4 +128,38 @@ func TestADaemonKilledAtAnyPointLeavesNothingAndStartsClean(t *testing.T) {
 	if _, err := exec.LookPath("pgrep"); err != nil {
 		t.Error("without pgrep nothing was looked for")
 	}
+}
+
+// T7: the client is killed at random points of a call, and its relay with every
+// fourth. Each call has run once at most, and the next one works.
+func TestAClientKilledAtAnyPointRunsNothingTwice(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.slow()
+	s.open("30m", "test.steps")
+	random := rand.New(rand.NewPCG(9, 10))
+	started := 0
+	for i := range clientKills {
+		p := startProcess(t, s.env(), "openscope-reflect-client", "call", "test.steps", fmt.Sprint("name=k", i), "lines=10", "pause=0.05")
+		time.Sleep(time.Duration(random.Int64N(int64(800 * time.Millisecond)))) // the point is random
+		if i%4 == 3 {
+			s.restartRelay()
+		}
+		if strings.Contains(p.out.String(), "line 1 of") {
+			started++
+		}
+		_ = p.cmd.Process.Kill() // it may have ended
+		<-p.done
+	}
+	out := s.must("openscope-reflect-client", "call", "test.steps", "name=last", "lines=1", "pause=0")
+	if !strings.Contains(out, "line 1 of last") {
+		t.Errorf("the next call: %s", out)
+	}
+	ran := ranOnce(t, s.read("ran"))
+	if intents := s.entries("call", `"verb":"test.steps"`); ran > intents || ran < started+1 {
+		t.Errorf("%d calls ran, %d had shown something, and the log has %d", ran, started, intents)
+	}
+	t.Logf("%d kills, %d in the middle of output; %d ran", clientKills, started, ran)
+	s.must("openscope", "audit", "verify")
+	_ = s.relay.cmd.Process.Kill() // it would drain for those who were killed
 }

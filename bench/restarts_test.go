@@ -218,8 +218,11 @@ func TestSessionsResumeWhenTheirRelayIsBack(t *testing.T) {
 	slices.Sort(next)
 	t.Logf("%d restarts, %d sessions, %d calls, %d runs: resumed half %v, 99 %% %v, at most %v after the relay's return; an idle one's next use at most %v; idle ones were back %v after the last second of it",
 		len(running)/len(workers), len(workers), calls, ran, running[len(running)/2], running[len(running)*99/100], running[len(running)-1], next[len(next)-1], idle)
-	if worst := max(running[len(running)-1], next[len(next)-1]); worst > 5*time.Second {
+	if worst := running[len(running)-1]; worst > 5*time.Second {
 		t.Errorf("the slowest resumed %v after the relay's return", worst)
+	}
+	if worst := next[len(next)-1]; worst > 10*time.Second { // a connection is doubted after five
+		t.Errorf("an idle one's next use took %v", worst)
 	}
 	s.must("openscope", "audit", "verify")
 	_ = s.relay.cmd.Process.Kill() // it would drain for whom it was taken from
