@@ -2,7 +2,9 @@ package bench
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -242,11 +244,16 @@ func TestKillingTheDaemonLeavesNothingBehind(t *testing.T) {
 	if !s.following() {
 		t.Fatal("the call does not run")
 	}
+	net := netHalf(s.daemon.cmd.Process.Pid)
 	if err := s.daemon.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	<-s.daemon.done
 	gone := until(t, 2*time.Second, "no process of the call is left", func() bool { return !s.following() })
+	until(t, 2*time.Second, "its net half is gone", func() bool {
+		_, err := os.Stat(fmt.Sprintf("/proc/%d/status", net))
+		return net != 0 && errors.Is(err, fs.ErrNotExist)
+	})
 	t.Logf("the call's process was gone %v after kill -9", gone)
 	s.startDaemon()
 	if list := strings.TrimSpace(s.must("openscope", "share", "list", "--all", "--json")); list != "" && list != "[]" {

@@ -114,22 +114,31 @@ func (x *examination) tryRung(ctx context.Context, net *seam.Supervisor, relay, 
 	return tried
 }
 
-// examineNetHalf says with whose rights what the network says is read, and what
-// holds the process that reads it.
-func examineNetHalf(_ context.Context, x *examination) {
+// examineNetHalf asks the daemon that runs, if one does, with whose rights what
+// the network says is read there, and what holds the process that reads it.
+func examineNetHalf(ctx context.Context, x *examination) {
 	const subject = "the process that faces the network"
-	as, err := netIdentity(x.cfg.NetUser)
-	switch {
-	case err != nil:
-		x.fail(subject, "$EDITOR "+x.path, err)
-	case as == nil:
-		x.warn(subject, "run the daemon as root, with the unit of the package", "a daemon that is not root has only its own user to give it: it is held by Landlock and a filter of system calls alone")
-	case as.Name == nobodyElse:
+	ctx, cancel := x.dialTime(ctx)
+	defer cancel()
+	status, err := control.Dial(x.cfg.Socket).Status(ctx)
+	if err != nil {
+		return // said already
+	}
+	switch n := status.Network; {
+	case n.Problem != "":
+		x.fail(subject, "journalctl -u openscope", errors.New(n.Problem))
+	case n.PID == 0:
+		x.warn(subject, "openscope daemon", "it is the daemon's own: that one is for trying things out")
+	case n.User == daemonsOwn:
+		x.warn(subject, "run the daemon as root, with the unit of the package", "a daemon that is not root has only its own user to give it: it is held by Landlock (%v) and a filter of system calls (%v) alone", n.Landlock, n.Syscalls)
+	case n.User == nobodyElse:
 		x.warn(subject, "systemd-sysusers, or: useradd --system "+netUser, "there is no user %s: it shares %s with whatever else does", netUser, nobodyElse)
-	case executor.LandlockVersion() == 0:
-		x.warn(subject, "a kernel with Landlock, from 6.2 on", "it runs as %s, and can read what anybody can: this kernel has no Landlock", as.Name)
+	case !n.Landlock:
+		x.warn(subject, "a kernel with Landlock, from 6.2 on", "it runs as %s, and can read what anybody can: this kernel has no Landlock", n.User)
+	case !n.Syscalls:
+		x.warn(subject, "have the unit let seccomp through", "it runs as %s, and no filter of system calls could be set", n.User)
 	default:
-		x.ok(subject, "runs as %s, and may read little", as.Name)
+		x.ok(subject, "runs as %s, and may read little", n.User)
 	}
 }
 

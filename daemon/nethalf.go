@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -28,6 +29,9 @@ const (
 	netUser    = "openscope-net"
 	nobodyElse = "nobody"
 )
+
+// daemonsOwn is what status calls the user of a net half that has no other.
+const daemonsOwn = "the daemon's own"
 
 // netArgv is how the daemon starts its own program as its net half.
 var netArgv = []string{"openscope", "net"}
@@ -173,6 +177,12 @@ var errNames = errors.New("the files by which names are looked up were replaced:
 // watchNames ends a net half from which a file was taken by being replaced:
 // Landlock knows files, and not names.
 func watchNames(ctx context.Context, end context.CancelCauseFunc) {
+	var names []string
+	for _, name := range []string{"/etc/resolv.conf", "/etc/hosts"} {
+		if !denied(name) { // what nobody may read is not missed
+			names = append(names, name)
+		}
+	}
 	tick := time.NewTicker(namesInterval)
 	defer tick.Stop()
 	for {
@@ -181,24 +191,26 @@ func watchNames(ctx context.Context, end context.CancelCauseFunc) {
 			return
 		case <-tick.C:
 		}
-		for _, name := range []string{"/etc/resolv.conf", "/etc/hosts"} {
-			file, err := os.Open(name)
-			if errors.Is(err, unix.EACCES) {
-				end(errNames)
-				return
-			}
-			if err == nil {
-				_ = file.Close()
-			}
+		if slices.ContainsFunc(names, denied) {
+			end(errNames)
+			return
 		}
 	}
+}
+
+func denied(name string) bool {
+	file, err := os.Open(name)
+	if err == nil {
+		_ = file.Close()
+	}
+	return errors.Is(err, unix.EACCES)
 }
 
 // networkStatus is how the net half is, for status.
 func (d *Daemon) networkStatus() control.NetworkStatus {
 	state := d.net.State()
 	s := control.NetworkStatus{
-		PID: state.PID, User: "the daemon's own", Restarts: state.Restarts, Problem: state.Problem,
+		PID: state.PID, User: daemonsOwn, Restarts: state.Restarts, Problem: state.Problem,
 		Landlock: state.Held.Landlock > 0, NoNewPrivileges: state.Held.NoNewPrivileges, Syscalls: state.Held.Syscalls,
 	}
 	if d.netAs != nil {
