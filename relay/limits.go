@@ -20,7 +20,7 @@ type Limits struct {
 	ConnectionsPerAddress int
 	// Handshaking is how many handshakes are under way at once.
 	Handshaking int
-	// Handshakes are begun per second, at most, by everybody together; an eighth
+	// Handshakes are begun per second, at most, by everybody together; a sixteenth
 	// of them where the processors have too much to do.
 	Handshakes float64
 	// HandshakesPerAddress are begun per second from one address; ten times as

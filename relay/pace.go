@@ -12,10 +12,17 @@ const (
 	queueTime = time.Second
 	// paceRange is how many times fewer handshakes are begun where forwarding
 	// would wait for them.
-	paceRange = 8
+	paceRange = 16
 	// late is a turn that came so long after its time that the processors have
 	// more to do than they can: a little more than timers are late by themselves.
 	late = 2 * time.Millisecond
+	// yieldTo is how many bytes a second have to be forwarded for handshakes to
+	// yield at once: records of calls pass unnoticed, output does not. Turns that come
+	// late would tell too late: one in sixteen has been by then, and of round
+	// trips more.
+	yieldTo = 1 << 20
+	// yieldFor is how long they yield: whoever forwarded much will again.
+	yieldFor = 5 * time.Second
 )
 
 // pace has handshakes begin one after another, as far apart as the limit says,
@@ -25,9 +32,11 @@ const (
 type pace struct {
 	fastest, slowest time.Duration
 
-	mu      sync.Mutex // guards what is below
-	spacing time.Duration
-	next    time.Time
+	mu         sync.Mutex // guards what is below
+	spacing    time.Duration
+	next       time.Time
+	begun      time.Time // the last one
+	forwarding time.Time // until then so much is that the slowest holds
 }
 
 // newPace begins that many handshakes a second at most.
@@ -54,19 +63,35 @@ func (p *pace) reserve(now time.Time) (turn time.Time, ok bool) {
 		return time.Time{}, false
 	}
 	p.next = turn.Add(p.spacing)
+	if turn.Before(p.forwarding) {
+		p.next = turn.Add(p.slowest)
+	}
 	return turn, true
 }
 
-// took is told how long after its time a turn was taken. One in sixteen may be
-// late: the pace falls by half, and comes back in small steps.
-func (p *pace) took(after time.Duration) {
+// begin takes a turn, a time after it was due. One in sixteen may be late: the
+// pace falls by a third, and comes back in small steps. A turn that was given at
+// a pace that no longer holds is lost.
+func (p *pace) begin(now time.Time, after time.Duration) (ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if now.Before(p.forwarding) && now.Sub(p.begun) < p.slowest/2 {
+		return false
+	}
+	p.begun = now
 	if after > late {
 		p.spacing = min(p.spacing+p.spacing/2, p.slowest)
-		return
+	} else {
+		p.spacing = max(p.spacing-p.spacing/32, p.fastest)
 	}
-	p.spacing = max(p.spacing-p.spacing/32, p.fastest)
+	return true
+}
+
+// yield is told that much is forwarded.
+func (p *pace) yield(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.forwarding = now.Add(yieldFor)
 }
 
 // await waits for the visit's turn.
@@ -80,6 +105,8 @@ func (v *visit) await(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
-	v.door.pace.took(time.Since(v.turn))
+	if now := time.Now(); !v.door.pace.begin(now, now.Sub(v.turn)) {
+		return errCrowded
+	}
 	return nil
 }

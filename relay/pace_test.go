@@ -31,22 +31,54 @@ func TestHandshakesYieldWhereTheProcessorsAreBusy(t *testing.T) {
 	t.Parallel()
 	p := newPace(100)
 	for range 100 {
-		p.took(late + 1)
+		p.begin(time.Now(), late+1)
 	}
 	if p.spacing != 10*time.Millisecond*paceRange {
 		t.Errorf("turns that come late leave a spacing of %v", p.spacing)
 	}
 	for range 200 {
-		p.took(late)
+		p.begin(time.Now(), late)
 	}
 	if p.spacing != 10*time.Millisecond {
 		t.Errorf("turns in time leave a spacing of %v", p.spacing)
 	}
 	for i := range 3200 { // one in thirty-two: the odd one
-		p.took(time.Duration(1-min(i%32, 1)) * time.Second)
+		p.begin(time.Now(), time.Duration(1-min(i%32, 1))*time.Second)
 	}
 	if p.spacing > 15*time.Millisecond {
 		t.Errorf("the odd late turn leaves a spacing of %v", p.spacing)
+	}
+}
+
+// A relay that forwards much begins few handshakes, and as many as before once
+// it does not.
+func TestHandshakesYieldToWhatIsForwarded(t *testing.T) {
+	t.Parallel()
+	p, now := newPace(100), time.Now()
+	turns := func() (n int) {
+		for ok := true; ok; n++ {
+			_, ok = p.reserve(now)
+		}
+		now = now.Add(time.Minute)
+		return n - 1
+	}
+	p.yield(now)
+	if n := turns(); n != 100/paceRange+1 {
+		t.Errorf("%d turns in a second of forwarding", n)
+	}
+	if n := turns(); n != 101 {
+		t.Errorf("%d turns in a second without", n)
+	}
+	// Turns that were given before are taken as few at a time.
+	begun := 0
+	p.yield(now)
+	for i := range 100 {
+		if p.begin(now.Add(time.Duration(i)*10*time.Millisecond), 0) {
+			begun++
+		}
+	}
+	if begun > 2*100/paceRange+1 {
+		t.Errorf("of 100 turns given before, %d begin", begun)
 	}
 }
 

@@ -271,6 +271,7 @@ func (r *Relay) verifyAddress(net.Addr) bool {
 // what nobody needs.
 func (r *Relay) tend(ctx context.Context) {
 	check, sweep := time.NewTicker(tokenCheck), time.NewTicker(sweepEvery)
+	var forwarded uint64
 	defer check.Stop()
 	defer sweep.Stop()
 	for {
@@ -280,6 +281,11 @@ func (r *Relay) tend(ctx context.Context) {
 		case <-check.C:
 			r.checkTokens()
 			r.guard()
+			before := forwarded
+			forwarded = r.counters.up.Load() + r.counters.down.Load()
+			if forwarded-before > yieldTo*uint64(tokenCheck)/uint64(time.Second) {
+				r.door.pace.yield(time.Now())
+			}
 		case <-sweep.C:
 			r.registry.sweep(r.cfg.Clock())
 			r.door.sweep(time.Now())
