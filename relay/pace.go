@@ -20,7 +20,7 @@ const (
 	// yield at once: records of calls pass unnoticed, output does not. Turns that come
 	// late would tell too late: one in sixteen has been by then, and of round
 	// trips more.
-	yieldTo = 1 << 20
+	yieldTo = 4 << 20
 	// yieldFor is how long they yield: whoever forwarded much will again.
 	yieldFor = 5 * time.Second
 )

@@ -38,7 +38,7 @@ func (f *serveFlags) define(fs *flag.FlagSet) {
 	fs.StringVar(&f.public, "public-address", "", "this node's own `HOST:PORT`, for handles")
 	fs.StringVar(&f.admin, "admin", defaultAdmin, "the TCP `ADDRESS` of /metrics, /healthz and /readyz, or off")
 	fs.BoolVar(&f.pprof, "pprof", false, "show /debug/pprof there too, on a loopback address only")
-	fs.DurationVar(&f.drain, "drain", defaultDrain, "how `long` running sessions may go on after SIGTERM")
+	fs.DurationVar(&f.drain, "drain", defaultDrain, "the `DURATION` that running sessions may go on after SIGTERM")
 	fs.BoolVar(&f.verbose, "verbose", false, "log every connection's end; never who or what")
 	f.tokens.define(fs)
 	l := &f.limits

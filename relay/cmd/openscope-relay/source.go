@@ -26,7 +26,7 @@ func (f *tokenFlags) define(fs *flag.FlagSet) {
 		f.state = defaultState
 	}
 	fs.StringVar(&f.state, "state", f.state, "the `DIR` of the tokens and the self-signed certificate")
-	fs.StringVar(&f.source, "tokens", "", "where the tokens are: a FILE (tokens in --state), or nats://HOST[:PORT][,…], for a `fleet`; @FILE reads this")
+	fs.StringVar(&f.source, "tokens", "", "`WHERE` the tokens are: a FILE (tokens in --state), or nats://HOST[:PORT][,…] for a fleet; @FILE reads this")
 	fs.StringVar(&f.credentials, "tokens-credentials", "", "the NATS credentials `FILE`")
 	fs.StringVar(&f.ca, "tokens-ca", "", "the PEM `FILE` that NATS is authenticated by")
 }

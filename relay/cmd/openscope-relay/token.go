@@ -49,7 +49,7 @@ func tokenCommand() *term.Command {
 	}
 	defineNew := func(fs *flag.FlagSet) {
 		from.define(fs)
-		fs.DurationVar(&lifetime, "expires", 0, "the token ends after so `long` (never)")
+		fs.DurationVar(&lifetime, "expires", 0, "the token ends after this `DURATION` (never)")
 		defineTokenLimits(fs, &limits, "")
 	}
 	known := func(ctx context.Context, at term.Completing) (all []term.Candidate) {
