@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -136,9 +137,16 @@ func buildNet(core seam.Authority, s seam.Setup, logger *slog.Logger, changed fu
 // netHalf is for a process that the daemon has started as its net half, in which
 // it never returns; anywhere else it does nothing.
 func netHalf() {
+	if len(os.Args) != 2 || os.Args[0] != netArgv[0] || os.Args[1] != netArgv[1] {
+		return
+	}
+	// It was started as /proc/self/exe, and ss and ps are to show what it is. This is
+	// the main thread still, whose name is the process's.
+	name := [16]byte{}
+	copy(name[:], netArgv[0])
+	_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0, 0)
 	var st unix.Stat_t
-	if len(os.Args) != 2 || os.Args[0] != netArgv[0] || os.Args[1] != netArgv[1] ||
-		unix.Fstat(executor.ChildFD, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+	if unix.Fstat(executor.ChildFD, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
 		return
 	}
 	if err := runNetHalf(); err != nil {
