@@ -40,7 +40,8 @@ func TestTheRelayHoldsNothingWorthStealing(t *testing.T) {
 	}
 	relay := memory(t, s.relay.cmd.Process.Pid)
 	log := []byte(s.relay.out.String())
-	daemon := memory(t, s.daemon.cmd.Process.Pid)
+	core := s.daemon.cmd.Process.Pid
+	daemon := append(memory(t, core), memory(t, netHalf(core))...)
 	for name, secret := range secrets {
 		for where, bytesThere := range map[string][]byte{"memory": relay, "log": log, "traffic": captured} {
 			if bytes.Contains(bytesThere, secret) {

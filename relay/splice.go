@@ -34,7 +34,11 @@ const stallLimit = 2 * time.Minute
 func (r *Relay) forward(l *leg, acc *account, up bool, dst, src tunnel.Stream) {
 	// While src is idle nothing is written, so that nothing would notice that
 	// the reader of dst has gone.
-	stop := context.AfterFunc(dst.Context(), func() { src.CancelRead(tunnel.CodeDone) })
+	stop := context.AfterFunc(dst.Context(), func() {
+		if r.serving.Err() == nil {
+			src.CancelRead(tunnel.CodeDone)
+		}
+	})
 	defer stop()
 	err := r.copy(l, acc, up, dst, src)
 	if err == nil {
@@ -43,6 +47,9 @@ func (r *Relay) forward(l *leg, acc *account, up bool, dst, src tunnel.Stream) {
 		if err == nil {
 			return
 		}
+	}
+	if r.serving.Err() != nil {
+		return // the connection itself ends, and says why: a reset before it would not
 	}
 	code, _ := tunnel.ResetCode(err)
 	src.CancelRead(code)

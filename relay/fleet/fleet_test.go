@@ -113,6 +113,9 @@ func TestAFleetAgreesOnWhoMayStand(t *testing.T) {
 	operator := open(t, c)
 	defer operator.Close()
 	first := made(t, operator, "first")
+	for _, n := range nodes {
+		eventually(t, 90*time.Second, "the cluster has settled", func() bool { return n.knows(first) })
+	}
 
 	// A token made on one node is taken by all within a second.
 	for i := range 5 {
