@@ -49,7 +49,7 @@ func (r *Relay) meet(ctx context.Context, conn tunnel.Conn) (code uint64, err er
 	case wire.TypeHello:
 		return r.serveDaemon(ctx, conn, body)
 	case wire.TypeJoin:
-		return r.serveClient(conn, stream, body)
+		return r.serveClient(ctx, conn, stream, body)
 	}
 	return tunnel.CodeRefused, fmt.Errorf("%w: type %d first", wire.ErrMessage, t)
 }
@@ -192,7 +192,7 @@ func (d *standing) answer(message []byte) error {
 
 // serveClient joins a client to its session's daemon, or refuses: draining
 // first, and everything else in one way.
-func (r *Relay) serveClient(conn tunnel.Conn, stream tunnel.Stream, body []byte) (code uint64, err error) {
+func (r *Relay) serveClient(ctx context.Context, conn tunnel.Conn, stream tunnel.Stream, body []byte) (code uint64, err error) {
 	if r.registry.isDraining() {
 		r.counters.draining.Add(1)
 		return tunnel.CodeDraining, fmt.Errorf("a join while draining")
@@ -232,7 +232,7 @@ func (r *Relay) serveClient(conn tunnel.Conn, stream tunnel.Stream, body []byte)
 	// A leg ends with its session, whatever its ends still say.
 	over := time.AfterFunc(session.until.Sub(r.cfg.Clock()), func() { reset(stream, tunnel.CodeDone); reset(far, tunnel.CodeDone) })
 	defer over.Stop()
-	r.splice(l, session.daemon.account, stream, far)
+	r.splice(ctx, l, session.daemon.account, stream, far)
 	r.registry.exit(session, l) // its place is free
 	linger(conn)
 	return tunnel.CodeDone, nil

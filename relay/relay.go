@@ -88,12 +88,9 @@ type Relay struct {
 	accounts  *accounts
 	budget    *budget
 	pauses    pauses
-	// serving ends when everybody who is connected is being told to go. Set by Run
-	// before anybody can connect.
-	serving  context.Context
-	counters counters
-	children sync.WaitGroup
-	ready    chan struct{}
+	counters  counters
+	children  sync.WaitGroup
+	ready     chan struct{}
 }
 
 // Ready is closed once peers are taken.
@@ -147,7 +144,6 @@ func (r *Relay) Run(ctx context.Context) error {
 	r.logger.Info("relay listening", "address", r.cfg.Conn.LocalAddr().String(), "tcp", r.cfg.Listener != nil)
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	r.serving = serving
 	r.children.Go(func() { r.tend(serving) })
 	close(r.ready)
 	accepted := make(chan error, 2)

@@ -19,10 +19,10 @@ var pieces = sync.Pool{New: func() any { return new([pieceSize]byte) }}
 // splice forwards both ways until both directions have ended. A half-close
 // passes through, as does a reset of either direction, and back-pressure: a
 // side that does not read stops the other's writes by QUIC's own windows.
-func (r *Relay) splice(l *leg, acc *account, near, far tunnel.Stream) {
+func (r *Relay) splice(ctx context.Context, l *leg, acc *account, near, far tunnel.Stream) {
 	var down sync.WaitGroup
-	down.Go(func() { r.forward(l, acc, false, near, far) })
-	r.forward(l, acc, true, far, near) // here: a goroutine less for each leg
+	down.Go(func() { r.forward(ctx, l, acc, false, near, far) })
+	r.forward(ctx, l, acc, true, far, near) // here: a goroutine less for each leg
 	down.Wait()
 }
 
@@ -30,12 +30,13 @@ func (r *Relay) splice(l *leg, acc *account, near, far tunnel.Stream) {
 // is far beyond any round trip, and bounds how long a peer holds a window full.
 const stallLimit = 2 * time.Minute
 
-// forward copies one direction to its end.
-func (r *Relay) forward(l *leg, acc *account, up bool, dst, src tunnel.Stream) {
+// forward copies one direction to its end. The context ends when everybody who is
+// connected is being told to go.
+func (r *Relay) forward(ctx context.Context, l *leg, acc *account, up bool, dst, src tunnel.Stream) {
 	// While src is idle nothing is written, so that nothing would notice that
 	// the reader of dst has gone.
 	stop := context.AfterFunc(dst.Context(), func() {
-		if r.serving.Err() == nil {
+		if ctx.Err() == nil {
 			src.CancelRead(tunnel.CodeDone)
 		}
 	})
@@ -48,7 +49,7 @@ func (r *Relay) forward(l *leg, acc *account, up bool, dst, src tunnel.Stream) {
 			return
 		}
 	}
-	if r.serving.Err() != nil {
+	if ctx.Err() != nil {
 		return // the connection itself ends, and says why: a reset before it would not
 	}
 	code, _ := tunnel.ResetCode(err)
