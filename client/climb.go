@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -13,15 +12,9 @@ import (
 	"openscope/wire/tunnel"
 )
 
-const (
-	// climbAfter is how long at most a session stands below QUIC before that is
-	// tried again, and half of it how long at least. An attempt takes five seconds
-	// to fail: whatever the moment, one is whole within the minute.
-	climbAfter = 20 * time.Second
-	// climbedWithin is how long READY may take on a way that has just carried msg2:
-	// from FINISHED on nothing comes by the other, and somebody waits.
-	climbedWithin = 5 * time.Second
-)
+// climbedWithin is how long READY may take on a way that has just carried msg2:
+// from FINISHED on nothing comes by the other, and somebody waits.
+const climbedWithin = 5 * time.Second
 
 // errNeedless says that the way up leads nowhere any more: what it was to take
 // the place of is gone, or is being left.
@@ -32,7 +25,8 @@ var errNeedless = errors.New("there is nothing to climb from")
 type climber struct {
 	s      *Session
 	from   *link
-	better chan *link // what came of it; closed when it has ended
+	ways   tunnel.Ways // up
+	better chan *link  // what came of it; closed when it has ended
 
 	dialing context.Context // ends with stop, and with the session
 	giveUp  context.CancelFunc
@@ -46,11 +40,10 @@ type climber struct {
 func (s *Session) climb(from *link) *climber {
 	c := &climber{s: s, from: from, better: make(chan *link, 1)}
 	c.dialing, c.giveUp = context.WithCancel(s.ctx)
-	only := s.reach.ways.Only
-	if from.rung == tunnel.QUIC || !s.reach.cfg.Redial || only != nil && !slices.Contains(only, tunnel.QUIC) {
-		return c
+	var ok bool
+	if c.ways, ok = s.reach.ways.Climb(from.rung); ok && s.reach.cfg.Redial {
+		s.goroutines.Go(c.run)
 	}
-	s.goroutines.Go(c.run)
 	return c
 }
 
@@ -73,7 +66,7 @@ func (c *climber) run() {
 	defer close(c.better)
 	for {
 		select {
-		case <-time.After(climbAfter/2 + rand.N(climbAfter/2)):
+		case <-time.After(tunnel.ClimbPause()):
 		case <-c.dialing.Done():
 			return
 		}
@@ -96,7 +89,7 @@ func (c *climber) attempt() (*link, error) {
 	ctx, cancel := context.WithTimeout(c.dialing, attemptFor)
 	defer cancel()
 	r := *c.s.reach
-	r.ways.Only = []tunnel.Rung{tunnel.QUIC}
+	r.ways = c.ways
 	r.relays = withFirst(r.relays, c.from.relay)
 	r.beforeFinished = c.take
 	var listed []*pending
@@ -131,16 +124,9 @@ func (c *climber) take() error {
 // withFirst puts one of the relays first: the one that is known to work.
 func withFirst(relays []wire.Relay, first wire.Relay) []wire.Relay {
 	all := slices.Clone(relays)
-	slices.SortStableFunc(all, func(a, b wire.Relay) int {
-		switch {
-		case a.Address == b.Address:
-			return 0
-		case a.Address == first.Address:
-			return -1
-		case b.Address == first.Address:
-			return 1
-		}
-		return 0
-	})
+	if i := slices.IndexFunc(all, func(r wire.Relay) bool { return r.Address == first.Address }); i > 0 {
+		copy(all[1:], relays[:i])
+		all[0] = relays[i]
+	}
 	return all
 }

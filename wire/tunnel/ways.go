@@ -3,9 +3,11 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"sync"
+	"time"
 )
 
 // Ways is how this machine gets out of its network. The zero Ways is the
@@ -65,6 +67,23 @@ func (w *Ways) rungs(address string) []Rung {
 		slices.SortStableFunc(rungs, func(a, b Rung) int { return boolToInt(a != known) - boolToInt(b != known) })
 	}
 	return rungs
+}
+
+// climbAfter is how long at most one stands below QUIC before that is tried again,
+// and half of it how long at least. An attempt takes five seconds to fail: whatever
+// the moment, one is whole within the minute.
+const climbAfter = 20 * time.Second
+
+// ClimbPause is how long to stand below QUIC before it is tried again.
+func ClimbPause() time.Duration { return climbAfter/2 + rand.N(climbAfter/2) }
+
+// Climb is the way up from a rung, if there is one: QUIC alone.
+func (w Ways) Climb(from Rung) (up Ways, ok bool) {
+	if from == QUIC || w.Only != nil && !slices.Contains(w.Only, QUIC) {
+		return w, false
+	}
+	w.Only = []Rung{QUIC}
+	return w, true
 }
 
 func boolToInt(b bool) int {

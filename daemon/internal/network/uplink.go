@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 
@@ -18,9 +17,6 @@ import (
 const (
 	backoffMin = 100 * time.Millisecond
 	backoffMax = 2 * time.Second
-	// climbAfter is how long at most a daemon stands below QUIC before it tries
-	// that again, for as long as a handshake may take.
-	climbAfter = 20 * time.Second
 )
 
 // uplink is the daemon's connection to one relay, made again whenever it is
@@ -110,14 +106,10 @@ func (u *uplink) standOn(ctx context.Context, t *tunnel.Daemon) (better *tunnel.
 
 // climb tries QUIC again every now and then below it, until it works.
 func (u *uplink) climb(ctx context.Context, rung tunnel.Rung) *tunnel.Daemon {
-	ways := u.net.ways
-	if ways.Only != nil && !slices.Contains(ways.Only, tunnel.QUIC) {
-		return nil
-	}
-	ways.Only = []tunnel.Rung{tunnel.QUIC}
-	for rung != tunnel.QUIC {
+	ways, ok := u.net.ways.Climb(rung)
+	for ok {
 		select {
-		case <-time.After(climbAfter/2 + rand.N(climbAfter/2)):
+		case <-time.After(tunnel.ClimbPause()):
 		case <-ctx.Done():
 			return nil
 		}
