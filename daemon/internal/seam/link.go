@@ -178,16 +178,21 @@ func (l *link) refused(what string, err error) (func(encoder) encoder, error) {
 	return func(e encoder) encoder { return e.byte(saidNo) }, nil
 }
 
+// granted is the answer of the core, or that it refuses.
+func (l *link) granted(what string, err error, answer func(encoder) encoder) (func(encoder) encoder, error) {
+	if err != nil {
+		return l.refused(what, err)
+	}
+	return func(e encoder) encoder { return answer(e.byte(saidYes)) }, nil
+}
+
 func (l *link) proveHello(d *decoder) (func(encoder) encoder, error) {
 	exporter := [32]byte(d.fixed(32))
 	if err := d.end(); err != nil {
 		return nil, err
 	}
 	token, proof, err := l.core.ProveHello(exporter)
-	if err != nil {
-		return l.refused("hello", err)
-	}
-	return func(e encoder) encoder { return e.byte(saidYes).fixed(token[:]).fixed(proof) }, nil
+	return l.granted("hello", err, func(e encoder) encoder { return e.fixed(token[:]).fixed(proof) })
 }
 
 func (l *link) proveRegister(d *decoder) (func(encoder) encoder, error) {
@@ -196,10 +201,7 @@ func (l *link) proveRegister(d *decoder) (func(encoder) encoder, error) {
 		return nil, err
 	}
 	r, err := l.core.ProveRegister(exporter, rid)
-	if err != nil {
-		return l.refused("register", err)
-	}
-	return func(e encoder) encoder { return appendRegister(e.byte(saidYes), r) }, nil
+	return l.granted("register", err, func(e encoder) encoder { return appendRegister(e, r) })
 }
 
 func (l *link) answer(d *decoder) (func(encoder) encoder, error) {
@@ -211,10 +213,7 @@ func (l *link) answer(d *decoder) (func(encoder) encoder, error) {
 		encR = nil
 	}
 	a, err := l.core.Answer(context.Background(), rid, msg1, encR, enc)
-	if err != nil {
-		return l.refused("msg1", err)
-	}
-	return func(e encoder) encoder { return e.byte(saidYes).fixed(a.ConnID[:]).long(a.P2).long(a.Signature) }, nil
+	return l.granted("msg1", err, func(e encoder) encoder { return e.fixed(a.ConnID[:]).long(a.P2).long(a.Signature) })
 }
 
 func (l *link) accept(d *decoder) (func(encoder) encoder, error) {
@@ -223,10 +222,7 @@ func (l *link) accept(d *decoder) (func(encoder) encoder, error) {
 		return nil, err
 	}
 	a, err := l.core.Accept(context.Background(), id, ct2, finished)
-	if err != nil {
-		return l.refused("FINISHED", err)
-	}
-	return func(e encoder) encoder { return e.byte(saidYes).fixed(a.Challenge[:]).u64(uint64(a.Remaining)) }, nil
+	return l.granted("FINISHED", err, func(e encoder) encoder { return e.fixed(a.Challenge[:]).u64(uint64(a.Remaining)) })
 }
 
 // attach enters the connection before the core may use it, and only once.
@@ -282,10 +278,7 @@ func (l *link) challenge(d *decoder) (func(encoder) encoder, error) {
 		return nil, err
 	}
 	c, err := l.core.Challenge(id)
-	if err != nil {
-		return l.refused("challenge", err)
-	}
-	return func(e encoder) encoder { return e.byte(saidYes).fixed(c[:]) }, nil
+	return l.granted("challenge", err, func(e encoder) encoder { return e.fixed(c[:]) })
 }
 
 func (l *link) detach(d *decoder) (func(encoder) encoder, error) {
