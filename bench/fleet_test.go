@@ -11,7 +11,7 @@ import (
 // first may be gone when the recipient comes.
 func TestAHandleNamesThreeNodesAndTheFirstMayBeGone(t *testing.T) {
 	t.Parallel()
-	w := newWorldOn(t, 3)
+	w := newWorldWith(t, worldConfig{nodes: 3})
 	var h handle.Handle
 	for deadline := time.Now().Add(10 * time.Second); len(h.Relays) < 3; {
 		if time.Now().After(deadline) {

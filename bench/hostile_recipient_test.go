@@ -14,7 +14,6 @@ import (
 	"maps"
 	"os"
 	"os/exec"
-	"os/user"
 	"slices"
 	"strconv"
 	"strings"
@@ -91,10 +90,6 @@ agents:
 func newHostileWorld(t *testing.T) *world {
 	t.Helper()
 	w := newWorld(t)
-	me, err := user.Current()
-	if err != nil {
-		t.Fatal(err)
-	}
 	w.write("record", "#!/bin/sh\nline=$(printf '<%s>' \"$@\")\nprintf '%s\\n' \"$line\" >>"+w.path("ran")+"\n")
 	w.write("hold", "#!/bin/sh\necho '<hold>' >>"+w.path("ran")+"\nexec /usr/bin/tail -n 1 -f "+w.path("growing")+"\n")
 	for _, script := range []string{"record", "hold"} {
@@ -102,11 +97,7 @@ func newHostileWorld(t *testing.T) *world {
 			t.Fatal(err)
 		}
 	}
-	w.write("verbs.yaml", strings.ReplaceAll(hostileVerbs, "DIR", w.dir))
-	w.write("grants.yaml", strings.ReplaceAll(hostileGrants, "USER", me.Username))
-	if err := w.daemon.Reload(); err != nil {
-		t.Fatal(err)
-	}
+	w.setRules(hostileVerbs, hostileGrants)
 	return w
 }
 

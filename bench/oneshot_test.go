@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
-	"os/user"
 	"strings"
 	"syscall"
 	"testing"
@@ -44,16 +43,8 @@ agents:
 // recipient in it.
 func scripted(t *testing.T) (w *world, env []string) {
 	t.Helper()
-	me, err := user.Current()
-	if err != nil {
-		t.Fatal(err)
-	}
 	w = newWorld(t)
-	w.write("verbs.yaml", strings.ReplaceAll(scriptedVerbs, "DIR", w.dir))
-	w.write("grants.yaml", strings.ReplaceAll(scriptedGrants, "USER", me.Username))
-	if err := w.daemon.Reload(); err != nil {
-		t.Fatal(err)
-	}
+	w.setRules(scriptedVerbs, scriptedGrants)
 	w.writeKey()
 	_, h := w.open("10m", "test.both", "test.count", "test.follow")
 	return w, w.clientEnv(h)

@@ -2,8 +2,6 @@ package bench
 
 import (
 	"io"
-	"os/user"
-	"strings"
 	"testing"
 
 	"openscope/client"
@@ -32,15 +30,7 @@ func BenchmarkOutputOfACall(b *testing.B) {
 	for name, two := range map[string]bool{"two processes": true, "one": false} {
 		b.Run(name, func(b *testing.B) {
 			w := newWorldWith(b, worldConfig{netProcess: two})
-			me, err := user.Current()
-			if err != nil {
-				b.Fatal(err)
-			}
-			w.write("verbs.yaml", spillVerbs)
-			w.write("grants.yaml", strings.ReplaceAll(spillGrants, "USER", me.Username))
-			if err := w.daemon.Reload(); err != nil {
-				b.Fatal(err)
-			}
+			w.setRules(spillVerbs, spillGrants)
 			b.SetBytes(8_000_000)
 			var s *client.Session
 			for i := 0; b.Loop(); i++ {

@@ -10,7 +10,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/user"
 	"strings"
 	"sync"
 	"testing"
@@ -176,21 +175,13 @@ func resumable(t testing.TB) (*world, string, handle.Handle) {
 // takesItsTime gives a world such verbs.
 func (w *world) takesItsTime() {
 	w.t.Helper()
-	me, err := user.Current()
-	if err != nil {
-		w.t.Fatal(err)
-	}
 	for name, script := range resumeScripts {
 		script = fmt.Sprintf("#!/bin/sh\necho \"$1\" >> %s/ran\n%s\n", w.dir, script)
 		if err := os.WriteFile(w.path(name), []byte(script), 0o755); err != nil {
 			w.t.Fatal(err)
 		}
 	}
-	w.write("verbs.yaml", strings.ReplaceAll(resumeVerbs, "DIR", w.dir))
-	w.write("grants.yaml", strings.ReplaceAll(resumeGrants, "USER", me.Username))
-	if err := w.daemon.Reload(); err != nil {
-		w.t.Fatal(err)
-	}
+	w.setRules(resumeVerbs, resumeGrants)
 }
 
 // returning is a client that comes back after it has lost its connection.

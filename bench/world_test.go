@@ -107,13 +107,7 @@ agents:
 // newWorld starts everything; it is all gone when the test ends.
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	return newWorldOn(t, 1)
-}
-
-// newWorldOn is a world whose daemon stands on so many relays.
-func newWorldOn(t testing.TB, nodes int) *world {
-	t.Helper()
-	return newWorldWith(t, worldConfig{nodes: nodes})
+	return newWorldWith(t, worldConfig{})
 }
 
 // worldConfig is how a world differs from others.
@@ -147,18 +141,14 @@ func newWorldWith(t testing.TB, cfg worldConfig) *world {
 		relays = append(relays, r)
 	}
 	w.relay = relays[0]
-	me, err := user.Current()
-	if err != nil {
-		t.Fatal(err)
-	}
 	w.vendor = newIdentity(t)
-	w.write("verbs.yaml", strings.ReplaceAll(testVerbs, "DIR", w.dir))
-	w.write("grants.yaml", strings.ReplaceAll(testGrants, "USER", me.Username))
+	w.writeRules(testVerbs, testGrants)
 	w.write("recipients.yaml", fmt.Sprintf("recipients:\n  vendor-b: {key: %s}\n", w.vendor.Public().Text()))
 	w.write("growing", "one line\n")
 	if err := daemon.NewIdentityFile(w.path("identity.key"), rand.Reader); err != nil {
 		t.Fatal(err)
 	}
+	var err error
 	w.daemon, err = daemon.New(daemon.Config{
 		Relays: relays, Token: token, StateDir: w.dir, Socket: w.path("openscope.sock"),
 		Grants: w.path("grants.yaml"), Verbs: w.path("verbs.yaml"), Recipients: w.path("recipients.yaml"),
@@ -178,6 +168,26 @@ func newWorldWith(t testing.TB, cfg worldConfig) *world {
 		t.Fatal("the daemon does not get ready")
 	}
 	return w
+}
+
+// writeRules writes verbs, in which DIR is the world's folder, and grants, in which
+// USER is whoever runs the tests. A daemon that runs takes them with setRules.
+func (w *world) writeRules(verbs, grants string) {
+	w.t.Helper()
+	me, err := user.Current()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.write("verbs.yaml", strings.ReplaceAll(verbs, "DIR", w.dir))
+	w.write("grants.yaml", strings.ReplaceAll(grants, "USER", me.Username))
+}
+
+func (w *world) setRules(verbs, grants string) {
+	w.t.Helper()
+	w.writeRules(verbs, grants)
+	if err := w.daemon.Reload(); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 func (w *world) path(name string) string { return filepath.Join(w.dir, name) }

@@ -142,9 +142,9 @@ func netHalf() {
 	}
 	// It was started as /proc/self/exe, and ss and ps are to show what it is. This is
 	// the main thread still, whose name is the process's.
-	name := [16]byte{}
-	copy(name[:], netArgv[0])
-	_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0, 0)
+	if name, err := unix.BytePtrFromString(netArgv[0]); err == nil {
+		_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(name)), 0, 0, 0)
+	}
 	var st unix.Stat_t
 	if unix.Fstat(executor.ChildFD, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
 		return
