@@ -24,11 +24,8 @@ import (
 // handle is returned only after a relay has acknowledged the session.
 func (c *core) OpenShare(ctx context.Context, req control.OpenRequest) (control.OpenResult, error) {
 	offer, err := c.offer(ctx, req)
-	if err != nil && !req.DryRun {
-		return control.OpenResult{}, c.refuseOpening(ctx, req, err)
-	}
 	if err != nil {
-		return control.OpenResult{}, err
+		return control.OpenResult{}, c.refuseOpening(ctx, req, err)
 	}
 	if req.DryRun {
 		return c.describeOffer(offer), nil
@@ -50,8 +47,8 @@ func (c *core) OpenShare(ctx context.Context, req control.OpenRequest) (control.
 func (c *core) refuseOpening(ctx context.Context, req control.OpenRequest, told error) error {
 	who, err := asking(ctx)
 	refused, ok := errors.AsType[*control.Error](told)
-	if err != nil || !ok || refused.Code != control.Denied {
-		return told // a mistake, and no attempt
+	if err != nil || req.DryRun || !ok || refused.Code != control.Denied {
+		return told // a question or a mistake, and no attempt
 	}
 	if err := c.meter.Arrive(); err != nil {
 		return c.refuseLocalOverRate(err)
