@@ -79,10 +79,11 @@ func (h *halfEnd) take(k kind, id uint32, body []byte) error {
 		return h.begin(body)
 	case kindServe:
 		s, err := parseServed(body)
-		if err == nil {
-			h.half.Serve(s)
+		if err != nil {
+			return err
 		}
-		return err
+		h.half.Serve(s)
+		return h.send(frame(kindServe|answerBit, id, 0), false)
 	case kindAbort:
 		h.mu.Lock()
 		defer h.mu.Unlock()

@@ -21,7 +21,7 @@ type kind uint8
 // What the core says.
 const (
 	kindSetup    kind = iota + 1 // Setup; the first, once
-	kindServe                    // Served
+	kindServe                    // Served → nothing, once it is served
 	kindStand                    // rid 16
 	kindDrop                     // rid 16
 	kindRegister                 // rid 16 → relays
@@ -88,7 +88,7 @@ var limits = map[kind]int{
 
 // asks are the messages that are answered.
 var asks = map[kind]bool{
-	kindRegister: true, kindOutput: true, kindEnd: true, kindNotify: true, kindIssue: true, kindProbe: true, kindTry: true,
+	kindServe: true, kindRegister: true, kindOutput: true, kindEnd: true, kindNotify: true, kindIssue: true, kindProbe: true, kindTry: true,
 	kindProveHello: true, kindProveRegister: true, kindAnswer: true, kindAccept: true, kindAttach: true,
 	kindCall: true, kindChallenge: true, kindDetach: true,
 }

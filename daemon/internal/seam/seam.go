@@ -77,7 +77,8 @@ type Network interface {
 	// Register makes the session known to the relays and returns those that
 	// acknowledged it: the ones to name in the handle.
 	Register(ctx context.Context, rid wire.RendezvousID) ([]wire.Relay, error)
-	// Serve begins to answer handshakes for the session.
+	// Serve begins to answer handshakes for the session, and returns once it does:
+	// whoever has the handle may come at once.
 	Serve(s Served)
 	// Drop forgets the session, at its hard limit.
 	Drop(rid wire.RendezvousID)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -162,6 +163,48 @@ func pipeTo(t *testing.T, n int) (*stalling, *strict, *link) {
 		}
 	}
 	return h, core, l
+}
+
+// hesitant is a net half that takes its time to serve a session.
+type hesitant struct {
+	stalling
+	served chan struct{}
+}
+
+func (h *hesitant) Serve(Served) { <-h.served }
+
+// A handle is given out once its session is served: who has it may come at once.
+func TestASessionIsServedBeforeServeReturns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &hesitant{served: make(chan struct{})}
+		ours, theirs := net.Pipe()
+		var half sync.WaitGroup
+		s := NewSupervisor(Config{Core: &strict{t: t}, Logger: slog.New(slog.DiscardHandler), Start: func(context.Context) (Running, error) {
+			half.Go(func() {
+				_ = Serve(context.Background(), theirs, Confinement{}, func(Authority, Setup, *slog.Logger, func([]RelayState)) (Half, error) { return h, nil })
+			})
+			return Running{Conn: ours, Stop: func() error { half.Wait(); return nil }}, nil
+		}})
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { s.Run(ctx) })
+		synctest.Wait()
+		done := make(chan struct{})
+		go func() {
+			s.Serve(Served{RID: wire.RendezvousID{1}, Mode: channel.Bearer, Keys: channel.KeysOf([32]byte{3})})
+			close(done)
+		}()
+		synctest.Wait()
+		select {
+		case <-done:
+			t.Error("it returns before the session is served")
+		default:
+		}
+		close(h.served)
+		<-done
+		cancel()
+		running.Wait()
+	})
 }
 
 // A connection that takes nothing holds up nobody else on the pipe, and no more of

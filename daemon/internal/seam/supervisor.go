@@ -147,7 +147,7 @@ func (s *Supervisor) began(l *link, pid int) {
 		_ = l.send(frame(kindStand, 0, 16).fixed(rid[:]), false)
 	}
 	for _, served := range s.served {
-		_ = l.send(served.append(frame(kindServe, 0, 256)), false)
+		_, _, _ = l.ask(kindServe, served.append(frame(kindServe, 0, 256)), false) // nobody waits for the answer
 	}
 	close(s.up)
 	s.up = make(chan struct{})
@@ -217,14 +217,19 @@ func (s *Supervisor) Register(ctx context.Context, rid wire.RendezvousID) ([]wir
 	}
 }
 
-// Serve begins to answer handshakes for the session.
+// Serve begins to answer handshakes for the session. A net half that says nothing
+// holds nobody up for longer than [registerWait].
 func (s *Supervisor) Serve(served Served) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.served[served.RID] = served
-	if s.link != nil {
-		_ = s.link.send(served.append(frame(kindServe, 0, 256)), false)
+	l := s.link
+	s.mu.Unlock()
+	if l == nil {
+		return // the next one is told
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), registerWait)
+	defer cancel()
+	_, _ = l.exchange(ctx, nil, kindServe, served.append(frame(kindServe, 0, 256)))
 }
 
 // Drop forgets the session.
