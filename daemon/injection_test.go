@@ -38,7 +38,8 @@ type sampleRange struct {
 }
 
 // standIn says what it was called with, and how it finds itself. It reads none of
-// its arguments as anything.
+// its arguments as anything. Its state it reads itself: a shell blocks signals while
+// it starts a program, which could see that.
 const standIn = `#!/bin/sh
 printf '%s\0' "$0" "$@"
 printf '\n'
@@ -46,7 +47,9 @@ printf '\n'
 echo "umask $(umask)"
 echo "folder $(pwd)"
 echo "descriptors $(ls -m /proc/self/fd)"
-grep -E '^(Uid|Gid|Groups|CapInh|CapPrm|CapEff|CapAmb|NoNewPrivs|SigBlk|SigIgn):' /proc/$$/status
+while read -r line; do
+	case $line in Uid:*|Gid:*|Groups:*|CapInh:*|CapPrm:*|CapEff:*|CapAmb:*|NoNewPrivs:*|SigBlk:*|SigIgn:*) echo "$line" ;; esac
+done < /proc/$$/status
 tr '\0' '\n' < /proc/$$/environ
 cat /proc/$$/limits
 `

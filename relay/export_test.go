@@ -4,7 +4,12 @@ import "time"
 
 // Yields says whether handshakes yield to what is forwarded.
 func Yields(r *Relay) bool {
-	r.door.pace.mu.Lock()
-	defer r.door.pace.mu.Unlock()
-	return time.Now().Before(r.door.pace.forwarding)
+	_, yields := r.door.pace.state(time.Now())
+	return yields
+}
+
+// NoTurn reports whether newcomers would not be heard now.
+func NoTurn(r *Relay) bool {
+	full, _ := r.door.pace.state(time.Now())
+	return full
 }

@@ -3,6 +3,7 @@ package relay_test
 import (
 	"context"
 	"crypto/rand"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"net"
@@ -16,19 +17,27 @@ import (
 	"openscope/wire"
 )
 
-// floodVariable makes this test's program a flood: what of, and at whom.
+// floodVariable makes this test's program a flood: what of, at whom, and for which
+// session.
 const floodVariable = "RELAY_TEST_FLOOD"
 
 // floodWorkers keep one core busy while answers are under way.
-const floodWorkers = 256
+const floodWorkers = 2048
 
 // runFlood floods until its standard input ends.
 func runFlood(what string) {
-	kind, address, _ := strings.Cut(what, " ")
+	fields := strings.Fields(what)
+	kind, address := fields[0], fields[1]
+	rid, err := hex.DecodeString(fields[2])
+	if err != nil {
+		panic(err)
+	}
 	one := map[string]func(string, int){
 		"datagrams": badDatagram,
 		"hellos":    func(a string, i int) { badHandshake(a, i, wire.Hello{Signature: make([]byte, 64)}.Append(nil)) },
-		"joins":     func(a string, i int) { badHandshake(a, i, wire.Join{Signature: make([]byte, 64)}.Append(nil)) },
+		"joins": func(a string, i int) {
+			badHandshake(a, i, wire.Join{RID: wire.RendezvousID(rid), Signature: make([]byte, 64)}.Append(nil))
+		},
 	}[kind]
 	var count atomic.Int64
 	began := time.Now()

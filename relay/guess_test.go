@@ -121,7 +121,7 @@ func TestCallersAreCountedByWhatTheyHold(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := callerPrefix(udp).String(); got != want {
+		if got := callerPrefix(addrPort(udp).Addr()).String(); got != want {
 			t.Errorf("%s is counted as %s", addr, got)
 		}
 	}

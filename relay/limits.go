@@ -20,8 +20,8 @@ type Limits struct {
 	ConnectionsPerAddress int
 	// Handshaking is how many handshakes are under way at once.
 	Handshaking int
-	// Handshakes are begun per second, at most, by everybody together; a sixteenth
-	// of them where the processors have too much to do.
+	// Handshakes are begun per second, at most, by everybody together; a
+	// thirty-second of them where the processors have too much to do.
 	Handshakes float64
 	// HandshakesPerAddress are begun per second from one address; ten times as
 	// many in one burst.
@@ -60,6 +60,9 @@ const (
 	// DefaultMemory is a const of its own for who tells the runtime too.
 	DefaultMemory = 3 << 30
 
+	// asksPerTurn is how many packets may make the relay ask for an address, for
+	// each turn there is while handshakes yield. An honest client's are two.
+	asksPerTurn = 4
 	// burst is how many seconds' worth may come at once.
 	burst = 10
 	// maxCallers bounds the addresses that are remembered; those beyond share
@@ -103,10 +106,12 @@ var errCrowded = errors.New("more than the relay's limits allow")
 type door struct {
 	limits Limits
 	pace   *pace
+	asks   *rate.Limiter // for addresses, while handshakes yield
 
 	mu          sync.Mutex // guards what is below
 	callers     map[netip.Prefix]*caller
-	others      *caller // of addresses beyond maxCallers
+	shaking     map[netip.AddrPort]int // handshakes under way, of each address
+	others      *caller                // of addresses beyond maxCallers
 	standing    int
 	handshaking int
 	closed      bool // nobody comes in: too much is held
@@ -119,7 +124,8 @@ type caller struct {
 }
 
 func newDoor(l Limits) *door {
-	d := &door{limits: l, pace: newPace(l.Handshakes), callers: make(map[netip.Prefix]*caller)}
+	asks := rate.NewLimiter(rate.Limit(asksPerTurn*l.Handshakes/paceRange), asksPerTurn)
+	d := &door{limits: l, pace: newPace(l.Handshakes), asks: asks, callers: make(map[netip.Prefix]*caller), shaking: make(map[netip.AddrPort]int)}
 	d.others = d.newCaller()
 	return d
 }
@@ -128,17 +134,23 @@ func (d *door) newCaller() *caller {
 	return &caller{begun: rate.NewLimiter(rate.Limit(d.limits.HandshakesPerAddress), int(max(burst*d.limits.HandshakesPerAddress, 1)))}
 }
 
-// callerPrefix is what one holder of addresses is counted by: who has an IPv6
-// address has a /64 of them.
-func callerPrefix(addr net.Addr) netip.Prefix {
-	var ip netip.Addr
+func addrPort(addr net.Addr) netip.AddrPort {
 	switch a := addr.(type) {
 	case *net.UDPAddr:
-		ip = a.AddrPort().Addr()
+		return unmapped(a.AddrPort())
 	case *net.TCPAddr:
-		ip = a.AddrPort().Addr()
+		return unmapped(a.AddrPort())
 	}
-	ip = ip.Unmap().WithZone("")
+	return netip.AddrPort{}
+}
+
+// unmapped is the same address where a socket of both families has it as IPv6's.
+func unmapped(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
+
+// callerPrefix is what one holder of addresses is counted by: who has an IPv6
+// address has a /64 of them.
+func callerPrefix(ip netip.Addr) netip.Prefix {
+	ip = ip.WithZone("")
 	bits := ip.BitLen()
 	if ip.Is6() {
 		bits = 64
@@ -152,6 +164,7 @@ type visit struct {
 	door   *door
 	prefix netip.Prefix
 	caller *caller
+	from   netip.AddrPort
 	turn   time.Time // when its handshake may begin
 	shaken bool
 }
@@ -160,7 +173,8 @@ type visit struct {
 func (d *door) enter(addr net.Addr) (*visit, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	prefix := callerPrefix(addr)
+	from := addrPort(addr)
+	prefix := callerPrefix(from.Addr())
 	c := d.callers[prefix]
 	switch {
 	case c != nil:
@@ -181,7 +195,21 @@ func (d *door) enter(addr net.Addr) (*visit, error) {
 	c.standing++
 	d.standing++
 	d.handshaking++
-	return &visit{door: d, prefix: prefix, caller: c, turn: turn}, nil
+	d.shaking[from]++
+	return &visit{door: d, prefix: prefix, caller: c, from: from, turn: turn}, nil
+}
+
+// expects reports whether a packet that could begin a connection is worth
+// opening: that of a handshake under way, or any while a turn is to be given, but
+// for those of too many whose addresses would have to be asked for first.
+func (d *door) expects(from netip.AddrPort, token bool, now time.Time) bool {
+	full, yields := d.pace.state(now)
+	if !full {
+		return token || !yields || d.asks.AllowN(now, 1)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.shaking[unmapped(from)] > 0
 }
 
 // close has the door refuse everybody, or nobody on that account.
@@ -202,6 +230,9 @@ func (v *visit) settle() {
 	if !v.shaken {
 		v.shaken = true
 		v.door.handshaking--
+		if v.door.shaking[v.from]--; v.door.shaking[v.from] == 0 {
+			delete(v.door.shaking, v.from)
+		}
 	}
 }
 

@@ -3,8 +3,10 @@ package relay_test
 import (
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -103,6 +105,54 @@ func TestTheWholeRelayHasItsLimits(t *testing.T) {
 				t.Errorf("%d of 3 were admitted", admitted)
 			}
 		})
+	}
+}
+
+// bareSocket gives the relay the kernel's socket, as the program does.
+func bareSocket(c *relay.Config) { c.Conn = c.Conn.(*socket).UDPConn }
+
+// While there is no turn to give, a newcomer is not answered at all, which costs
+// nothing; an honest one says it again, and gets in without dialing anew.
+func TestWhoFindsNoTurnIsHeardLater(t *testing.T) {
+	t.Parallel()
+	n := startNode(t, limited(relay.Limits{Handshakes: 2}), bareSocket)
+	var before sync.WaitGroup
+	defer before.Wait()
+	for i := 1; !relay.NoTurn(n.running); i++ { // each takes one, as soon as it has been heard
+		before.Go(func() { _, _ = n.from(t, fmt.Sprintf("127.0.2.%d", i)) })
+		eventually(t, patience, "they are not let in", func() bool { return n.running.Stats().Accepted+uint64(n.running.Stats().Handshaking) >= uint64(i) })
+	}
+	if _, err := n.from(t, "127.0.0.2"); err != nil {
+		t.Error(err)
+	}
+	if n.running.Stats().RefusedCrowd == 0 {
+		t.Error("it had not to come again")
+	}
+}
+
+func TestWhoFindsNoTurnIsNotAnswered(t *testing.T) {
+	t.Parallel()
+	first := firstFlight(t)
+	n := startNode(t, limited(relay.Limits{Handshakes: 2e-9}), bareSocket)
+	if _, err := n.from(t, "127.0.0.2"); err != nil { // takes the only turn for long
+		t.Fatal(err)
+	}
+	conn, err := net.Dial("udp", n.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	before := n.running.Stats()
+	for _, datagram := range first {
+		if _, err := conn.Write(datagram); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, patience, "they have been dropped", func() bool {
+		return n.running.Stats().RefusedCrowd >= before.RefusedCrowd+uint64(len(first))
+	})
+	if s := n.running.Stats(); s.Retried != before.Retried || s.Handshaking > 0 {
+		t.Errorf("%+v", s)
 	}
 }
 

@@ -8,11 +8,11 @@ import (
 
 const (
 	// queueTime is how long a newcomer may wait for its turn; the handshake's own
-	// time is longer. Who would wait longer is refused at once.
+	// time is longer. Who would wait longer is not heard, or refused at once.
 	queueTime = time.Second
 	// paceRange is how many times fewer handshakes are begun where forwarding
 	// would wait for them.
-	paceRange = 16
+	paceRange = 32
 	// late is a turn that came so long after its time that the processors have
 	// more to do than they can: a little more than timers are late by themselves.
 	late = 2 * time.Millisecond
@@ -59,7 +59,7 @@ func (p *pace) reserve(now time.Time) (turn time.Time, ok bool) {
 	if p.next.After(now) {
 		turn = p.next
 	}
-	if turn.Sub(now) > queueTime {
+	if turn.Sub(now) > queueTime { // full
 		return time.Time{}, false
 	}
 	p.next = turn.Add(p.spacing)
@@ -67,6 +67,14 @@ func (p *pace) reserve(now time.Time) (turn time.Time, ok bool) {
 		p.next = turn.Add(p.slowest)
 	}
 	return turn, true
+}
+
+// state reports whether no turn would be given now, and whether handshakes yield to
+// what is forwarded.
+func (p *pace) state(now time.Time) (full, yields bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.next.Sub(now) > queueTime, now.Before(p.forwarding)
 }
 
 // begin takes a turn, a time after it was due. One in sixteen may be late: the

@@ -130,7 +130,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		return err
 	}
 	r.transport = &quic.Transport{
-		Conn:                tunnel.Trains(r.cfg.Conn),
+		Conn:                tunnel.Trains(r.cfg.Conn, r.keep),
 		StatelessResetKey:   &keys.reset,
 		TokenGeneratorKey:   &keys.address,
 		VerifySourceAddress: r.verifyAddress,

@@ -17,7 +17,7 @@ func (r *results) chart() string {
 	return b.String()
 }
 
-var colours = map[string]string{"hop": "#8a8f98", "naive": "#d08770", "relay": "#2f7fd1", "records": "#1c5aa0", "packets": "#8a63d2", "ssh": "#6a9f58"}
+var colours = map[string]string{"hop": "#8a8f98", "tuned": "#b9bec6", "naive": "#d08770", "relay": "#2f7fd1", "records": "#1c5aa0", "packets": "#8a63d2", "ssh": "#6a9f58"}
 
 // panel is one row of bars, from the least to the most of each way with a mark
 // at its median.

@@ -70,7 +70,7 @@ func (c *client) do(o order) (answer, error) {
 
 func (c *client) dial(ctx context.Context, i int) (session, error) {
 	switch c.kind {
-	case "hop", "naive":
+	case "hop", "tuned", "naive":
 		return c.dialQUIC(ctx)
 	case "ssh":
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", c.where)
@@ -106,8 +106,8 @@ func (c *client) dialQUIC(ctx context.Context) (session, error) {
 		return nil, err
 	}
 	config, packets := naiveConfig(), net.PacketConn(socket)
-	if c.kind == "hop" { // the best a hop can be: our windows and our sockets
-		config, packets = tunnel.Config(-1, 1), tunnel.Trains(socket)
+	if c.kind == "tuned" { // the best a hop can be
+		config, packets = tunnel.Config(-1, 1), trains(socket)
 	}
 	transport := &quic.Transport{Conn: packets}
 	conn, err := transport.Dial(ctx, remote, insecure(), config)

@@ -6,7 +6,8 @@
 //
 // The ways there are measured side by side:
 //
-//	hop      one QUIC connection, no relay
+//	hop      one QUIC connection as quic-go has it, no relay
+//	tuned    the same with our sockets (GRO) and our windows
 //	naive    a relay of two io.Copy of 32 KiB between QUIC streams
 //	relay    openscope-relay with bare streams
 //	records  openscope-relay with the channel's records end to end
@@ -105,6 +106,9 @@ func run(ctx context.Context, o options) (err error) {
 	for _, w := range ways {
 		if o.idle == 0 {
 			break
+		}
+		if err := weighBusy(ctx, o, w, results); err != nil {
+			return fmt.Errorf("full sessions of %s: %w", w.name, err)
 		}
 		if err := weighIdle(ctx, o, w, results); err != nil {
 			return fmt.Errorf("idle sessions of %s: %w", w.name, err)

@@ -110,6 +110,32 @@ func quantile(sorted []time.Duration, q float64) time.Duration {
 
 func milliseconds(d time.Duration) float64 { return d.Seconds() * 1e3 }
 
+// busySessions are full at once when the relay's memory is weighed.
+const busySessions = 100
+
+// weighBusy is the relay's memory, all of it, while many sessions are full.
+func weighBusy(ctx context.Context, o options, w *way, r *results) error {
+	if w.name == "ssh" || len(w.relay) == 0 {
+		return nil
+	}
+	if err := w.client.send(order{Do: "bulk", N: busySessions, Duration: 2 * o.duration}); err != nil {
+		return err
+	}
+	if _, err := w.client.hear(); err != nil { // bytes flow
+		return err
+	}
+	if err := pause(ctx, o.duration); err != nil {
+		return err
+	}
+	held, err := resident(w.relay)
+	if err != nil {
+		return err
+	}
+	r.add(w.name, "MiB with 100 full sessions", float64(held)/(1<<20))
+	_, err = w.client.hear()
+	return err
+}
+
 // weighIdle is the relay's memory and processor time for sessions that do
 // nothing. Where there is no relay, the origin is weighed: it holds as many
 // connections as a relay would hold of clients.

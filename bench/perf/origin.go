@@ -39,7 +39,9 @@ type stream interface {
 func playOrigin(ctx context.Context, args []string) error {
 	switch kind, args := args[0], args[1:]; kind {
 	case "hop":
-		return originHop(ctx)
+		return originHop(ctx, naiveConfig(), func(socket *net.UDPConn) net.PacketConn { return socket })
+	case "tuned":
+		return originHop(ctx, tunnel.Config(1, 1), trains)
 	case "naive":
 		return originNaive(ctx, args[0])
 	case "relay":
@@ -82,12 +84,15 @@ func serveBare(s stream) {
 	}
 }
 
-func originHop(ctx context.Context) error {
+// trains are our sockets.
+func trains(socket *net.UDPConn) net.PacketConn { return tunnel.Trains(socket, nil) }
+
+func originHop(ctx context.Context, config *quic.Config, over func(*net.UDPConn) net.PacketConn) error {
 	socket, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		return err
 	}
-	listener, err := (&quic.Transport{Conn: tunnel.Trains(socket)}).Listen(benchTLS(), tunnel.Config(1, 1))
+	listener, err := (&quic.Transport{Conn: over(socket)}).Listen(benchTLS(), config)
 	if err != nil {
 		return err
 	}

@@ -141,7 +141,7 @@ func startWays(ctx context.Context, o options, dir string) (ways []*way, err err
 		name  string
 		start func(context.Context, options, string) (*way, error)
 	}{
-		{"hop", startHop}, {"naive", startNaive}, {"relay", startRelay}, {"records", startRecords}, {"packets", startPackets}, {"ssh", startSSH},
+		{"hop", startHop}, {"tuned", startTuned}, {"naive", startNaive}, {"relay", startRelay}, {"records", startRecords}, {"packets", startPackets}, {"ssh", startSSH},
 	} {
 		if !o.ways.has(each.name) {
 			continue
@@ -179,6 +179,11 @@ func startHop(ctx context.Context, _ options, _ string) (*way, error) {
 	return w, w.meet(ctx, "hop")
 }
 
+func startTuned(ctx context.Context, _ options, _ string) (*way, error) {
+	w := &way{name: "tuned"}
+	return w, w.meet(ctx, "tuned")
+}
+
 func startNaive(ctx context.Context, _ options, _ string) (*way, error) {
 	w := &way{name: "naive"}
 	relay, err := startPlayer(ctx, "naive", nil)
@@ -197,7 +202,7 @@ func startNaive(ctx context.Context, _ options, _ string) (*way, error) {
 // startPackets stands a relay between the ends of a hop that opens no packet.
 func startPackets(ctx context.Context, _ options, _ string) (w *way, err error) {
 	w = &way{name: "packets"}
-	if w.origin, err = startPlayer(ctx, "origin", oneP, "hop"); err != nil {
+	if w.origin, err = startPlayer(ctx, "origin", oneP, "tuned"); err != nil {
 		return w, err
 	}
 	origin, err := w.origin.hear()
@@ -214,7 +219,7 @@ func startPackets(ctx context.Context, _ options, _ string) (w *way, err error) 
 	if err != nil {
 		return w, err
 	}
-	w.client, err = startPlayer(ctx, "client", oneP, "hop", standing.Where)
+	w.client, err = startPlayer(ctx, "client", oneP, "tuned", standing.Where)
 	return w, err
 }
 

@@ -24,7 +24,7 @@ func trains(t *testing.T, network, address string) *trainSocket {
 		t.Skip("no such network here: ", err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	s, ok := Trains(conn).(*trainSocket)
+	s, ok := Trains(conn, nil).(*trainSocket)
 	if !ok {
 		t.Skip("this kernel has no UDP GRO")
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 
 	"github.com/quic-go/quic-go"
 
@@ -42,13 +43,17 @@ func exporterOf(state tls.ConnectionState) (exporter [32]byte, err error) {
 	return [32]byte(key), nil
 }
 
+// Keep says whether a datagram is worth looking at. Anybody can have sent it, in
+// any address's name.
+type Keep func(from netip.AddrPort, datagram []byte) bool
+
 // dialQUIC connects to one address of a relay.
 func dialQUIC(ctx context.Context, w *Ways, remote *net.UDPAddr, cfg *tls.Config, incoming int64) (link, error) {
 	socket, err := w.listen()
 	if err != nil {
 		return nil, err
 	}
-	transport := &quic.Transport{Conn: Trains(socket)}
+	transport := &quic.Transport{Conn: Trains(socket, nil)}
 	// Closing the transport first lets its goroutines end before the descriptor
 	// is reused.
 	release := func() { _ = transport.Close(); _ = socket.Close() }

@@ -15,7 +15,10 @@ import (
 // receive then costs one system call for up to 64 of them. Sending is as it was,
 // whole trains too (GSO). A socket that is no UDP socket of this system, or a
 // kernel that cannot, gives the socket back as it is.
-func Trains(socket net.PacketConn) net.PacketConn {
+//
+// What keep says no to is dropped before anybody else has looked at it; nil keeps
+// all. It is asked from one goroutine, and must not hold on to the datagram.
+func Trains(socket net.PacketConn, keep Keep) net.PacketConn {
 	conn, ok := socket.(*net.UDPConn)
 	if !ok {
 		return socket
@@ -34,7 +37,7 @@ func Trains(socket net.PacketConn) net.PacketConn {
 	if err != nil {
 		return socket
 	}
-	s := &trainSocket{UDPConn: conn, raw: raw, six: six}
+	s := &trainSocket{UDPConn: conn, raw: raw, six: six, keep: keep}
 	s.incoming.call = func(fd uintptr) bool { return s.incoming.do(unix.SYS_RECVMSG, fd) }
 	return s
 }
@@ -52,6 +55,7 @@ type trainSocket struct {
 	*net.UDPConn
 	raw      syscall.RawConn
 	six      bool // the socket's family is IPv6's, which may carry IPv4 too
+	keep     Keep
 	incoming message
 
 	buf     [trainSize]byte
@@ -64,26 +68,35 @@ type trainSocket struct {
 }
 
 // ReadBatch fills the messages with one datagram each, from one train. It waits
-// for a train if there is none left.
-func (s *trainSocket) ReadBatch(messages []ipv4.Message, _ int) (int, error) {
-	if len(s.rest) == 0 {
-		empty, err := s.receive()
-		if err != nil {
-			return 0, err
+// for a train if there is none left, or nothing of it is kept.
+func (s *trainSocket) ReadBatch(messages []ipv4.Message, _ int) (n int, err error) {
+	for n == 0 {
+		if len(s.rest) == 0 {
+			empty, err := s.receive()
+			if err != nil {
+				return 0, err
+			}
+			if empty { // a datagram of nothing is one all the same
+				s.handOut(&messages[0], nil)
+				return 1, nil
+			}
 		}
-		if empty { // a datagram of nothing is one all the same
-			s.handOut(&messages[0], nil)
-			return 1, nil
-		}
-	}
-	n := 0
-	for n < len(messages) && len(s.rest) > 0 {
-		size := min(s.segment, len(s.rest))
-		s.handOut(&messages[n], s.rest[:size])
-		s.rest = s.rest[size:]
-		n++
+		n = s.unload(messages)
 	}
 	return n, nil
+}
+
+// unload hands out what is kept of the train that came, as far as there is room.
+func (s *trainSocket) unload(messages []ipv4.Message) (n int) {
+	for n < len(messages) && len(s.rest) > 0 {
+		datagram := s.rest[:min(s.segment, len(s.rest))]
+		s.rest = s.rest[len(datagram):]
+		if s.keep == nil || s.keep(s.from, datagram) {
+			s.handOut(&messages[n], datagram)
+			n++
+		}
+	}
+	return n
 }
 
 func (s *trainSocket) handOut(m *ipv4.Message, datagram []byte) {

@@ -25,7 +25,7 @@ func socketPair(t testing.TB) (*trainSocket, *net.UDPConn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { out.Close() })
-	socket, ok := Trains(in).(*trainSocket)
+	socket, ok := Trains(in, nil).(*trainSocket)
 	if !ok {
 		t.Skip("this kernel has no UDP GRO")
 	}
@@ -134,10 +134,10 @@ func TestAnythingElseIsLeftAsItIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	closed.Close()
-	if Trains(closed) != net.PacketConn(closed) {
+	if Trains(closed, nil) != net.PacketConn(closed) {
 		t.Error("a closed socket was wrapped")
 	}
-	if other := (struct{ net.PacketConn }{closed}); Trains(other) != net.PacketConn(other) {
+	if other := (struct{ net.PacketConn }{closed}); Trains(other, nil) != net.PacketConn(other) {
 		t.Error("a socket of another kind was wrapped")
 	}
 }
