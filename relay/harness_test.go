@@ -215,7 +215,7 @@ func public(key ed25519.PrivateKey) ed25519.PublicKey { return key.Public().(ed2
 // registration is the session's, signed for the connection with this exporter.
 func (s session) registration(exporter [32]byte) wire.Register {
 	return wire.SignRegister(s.register, exporter, wire.Register{
-		RID: s.rid, RegisterKey: public(s.register), JoinKey: public(s.join), Lifetime: 10 * time.Minute,
+		RID: s.rid, RegisterKey: public(s.register), JoinKey: public(s.join), Lifetime: 30 * time.Minute,
 	})
 }
 

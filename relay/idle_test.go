@@ -150,10 +150,10 @@ func TestIdleSessionsAreHeld(t *testing.T) {
 	}
 	cpu := float64(p.busy()-computed) / float64(time.Since(began))
 	each := (p.resident() - before) / idleSessions
+	t.Logf("%d sessions, %v: %.1f KiB each, %.1f %% of a core", idleSessions, idleTime, float64(each)/1024, 100*cpu)
 	for _, e := range all { // not one dropped
 		beat(e)
 	}
-	t.Logf("%d sessions, %v: %.1f KiB each, %.1f %% of a core", idleSessions, idleTime, float64(each)/1024, 100*cpu)
 	if fullLoad && each > memoryPerSession {
 		t.Errorf("a session costs %d bytes", each)
 	}

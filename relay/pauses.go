@@ -12,6 +12,9 @@ const (
 	share = 200 * time.Microsecond
 	// longestPause bounds what a crowd adds to the way of a busy session's bytes.
 	longestPause = 20 * time.Millisecond
+	// small is what a direction has less of to read that is not busy: small calls,
+	// and the flow control of what comes the other way.
+	small = 1 << 10
 )
 
 // pauses lets a crowd of busy directions be forwarded in larger pieces. A
@@ -28,9 +31,9 @@ type pauses struct {
 	before int        // and in the one before it
 }
 
-// next returns how long a direction that has something to read leaves it.
-// last is when it was, or will be, read last.
-func (p *pauses) next(last *time.Time, now time.Time) (pause time.Duration) {
+// next returns how long a direction that has something to read leaves it. It had
+// so much the last time, at last, which becomes when it will be read now.
+func (p *pauses) next(had int, last *time.Time, now time.Time) (pause time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if counted := now.Sub(p.begun); counted >= longestPause {
@@ -39,7 +42,7 @@ func (p *pauses) next(last *time.Time, now time.Time) (pause time.Duration) {
 		}
 		p.begun, p.busy = now, 0
 	}
-	if last.Before(p.begun) {
+	if had >= small && last.Before(p.begun) {
 		p.busy++
 	}
 	if p.before > crowd {

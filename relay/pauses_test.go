@@ -5,16 +5,21 @@ import (
 	"time"
 )
 
-// reads has so many directions ask once every millisecond for so long, and
+// reads has so many full directions ask once every millisecond for so long, and
 // returns how often the first was read.
 func reads(p *pauses, begin time.Time, directions int, d time.Duration) (times int) {
+	return readsOf(p, pieceSize, begin, directions, d)
+}
+
+// readsOf is the same of directions that have so much each time.
+func readsOf(p *pauses, each int, begin time.Time, directions int, d time.Duration) (times int) {
 	last, free := make([]time.Time, directions), make([]time.Time, directions)
 	for now := begin; now.Before(begin.Add(d)); now = now.Add(time.Millisecond) {
 		for i := range last {
 			if now.Before(free[i]) {
 				continue // it sleeps
 			}
-			free[i] = now.Add(p.next(&last[i], now) + 1)
+			free[i] = now.Add(p.next(each, &last[i], now) + 1)
 			if i == 0 {
 				times++
 			}
@@ -47,13 +52,26 @@ func TestASmallCallGoesThroughACrowdAtOnce(t *testing.T) {
 	p := &pauses{}
 	reads(p, begin, 100, time.Second)
 	now := begin.Add(time.Second)
-	var small time.Time
+	var call time.Time
 	for range 20 {
-		if pause := p.next(&small, now); pause > 0 {
+		if pause := p.next(pieceSize, &call, now); pause > 0 {
 			t.Fatalf("it pauses for %v", pause)
 		}
 		reads(p, now, 99, longestPause)
 		now = now.Add(longestPause)
+	}
+}
+
+// What flow control and small calls send makes no crowd.
+func TestWhoHasLittleIsNotBusy(t *testing.T) {
+	t.Parallel()
+	begin := time.Unix(1000, 0)
+	p := &pauses{}
+	if got := readsOf(p, small-1, begin, 1000, time.Second); got != 1000 {
+		t.Errorf("among others of its kind it was read %d times in a second", got)
+	}
+	if got := reads(p, begin.Add(time.Second), crowd, time.Second); got != 1000 {
+		t.Errorf("beside them a full direction was read %d times in a second", got)
 	}
 }
 

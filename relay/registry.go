@@ -15,10 +15,16 @@ type registry struct {
 	mu       sync.Mutex
 	sessions map[wire.RendezvousID]*registered
 	held     map[wire.TokenID]int
-	daemons  map[*standing]int // legs of each
+	daemons  map[*standing]*holding
 	nextLeg  uint64
 	legs     int // that are spliced
 	draining bool
+}
+
+// holding is what a daemon that stands has here.
+type holding struct {
+	sessions map[wire.RendezvousID]*registered
+	legs     int
 }
 
 // registered is one session: who answers, who may join, until when.
@@ -41,7 +47,7 @@ type leg struct {
 }
 
 func newRegistry() *registry {
-	return &registry{sessions: make(map[wire.RendezvousID]*registered), held: make(map[wire.TokenID]int), daemons: make(map[*standing]int)}
+	return &registry{sessions: make(map[wire.RendezvousID]*registered), held: make(map[wire.TokenID]int), daemons: make(map[*standing]*holding)}
 }
 
 // register enters a verified registration. A second one for the same session
@@ -62,8 +68,13 @@ func (g *registry) register(d *standing, m wire.Register, until time.Time) (stat
 	if g.held[d.token] >= d.account.sessions() {
 		return wire.RegisterFull, left
 	}
+	h := g.daemons[d]
+	if h == nil {
+		return wire.RegisterRefused, left // it has gone meanwhile
+	}
 	g.held[d.token]++
-	g.sessions[m.RID] = &registered{rid: m.RID, daemon: d, join: m.JoinKey, until: until}
+	s := &registered{rid: m.RID, daemon: d, join: m.JoinKey, until: until}
+	g.sessions[m.RID], h.sessions[m.RID] = s, s
 	return wire.Registered, left
 }
 
@@ -81,8 +92,8 @@ func (g *registry) unregister(d *standing, rid wire.RendezvousID) {
 func (g *registry) leave(d *standing) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, s := range g.sessions {
-		if s.daemon == d {
+	if h := g.daemons[d]; h != nil { // its own alone: others' may be many
+		for _, s := range h.sessions {
 			g.remove(s)
 		}
 	}
@@ -91,6 +102,9 @@ func (g *registry) leave(d *standing) {
 
 func (g *registry) remove(s *registered) {
 	delete(g.sessions, s.rid)
+	if h := g.daemons[s.daemon]; h != nil {
+		delete(h.sessions, s.rid)
+	}
 	if g.held[s.daemon.token]--; g.held[s.daemon.token] == 0 {
 		delete(g.held, s.daemon.token)
 	}
@@ -129,8 +143,8 @@ func (g *registry) enter(s *registered, conn tunnel.Conn) (l *leg, superseded tu
 	l = &leg{number: g.nextLeg, conn: conn}
 	s.legs = append(s.legs, l)
 	g.legs++
-	if _, stands := g.daemons[s.daemon]; stands {
-		g.daemons[s.daemon]++
+	if h := g.daemons[s.daemon]; h != nil {
+		h.legs++
 	}
 	if len(s.legs) > wire.LegsPerSession {
 		for _, old := range s.legs {
@@ -154,8 +168,8 @@ func (g *registry) exit(s *registered, l *leg) {
 	}
 	l.ended = true
 	g.legs--
-	if _, stands := g.daemons[s.daemon]; stands {
-		g.daemons[s.daemon]--
+	if h := g.daemons[s.daemon]; h != nil {
+		h.legs--
 	}
 }
 
@@ -200,7 +214,7 @@ func (g *registry) drain() {
 func (g *registry) arrive(d *standing) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.daemons[d] = 0
+	g.daemons[d] = &holding{sessions: make(map[wire.RendezvousID]*registered)}
 }
 
 // byToken is every daemon that stands.
@@ -218,8 +232,8 @@ func (g *registry) byToken() map[wire.TokenID][]*standing {
 func (g *registry) idle() (idle []*standing) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for d, legs := range g.daemons {
-		if legs == 0 {
+	for d, h := range g.daemons {
+		if h.legs == 0 {
 			idle = append(idle, d)
 		}
 	}

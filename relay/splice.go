@@ -73,7 +73,7 @@ func (r *Relay) copy(l *leg, acc *account, up bool, dst, src tunnel.Stream) erro
 		if err != nil {
 			return err
 		}
-		if pause := r.pauses.next(&last, time.Now()); n < pieceSize { // else there is enough already
+		if pause := r.pauses.next(n, &last, time.Now()); n < pieceSize { // else there is enough already
 			time.Sleep(pause)
 		}
 		n, err = r.forwardPiece(acc, dst, src)

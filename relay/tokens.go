@@ -26,6 +26,7 @@ type TokenFile struct {
 	path string
 
 	mu      sync.Mutex // guards what is below
+	looked  time.Time  // when the file was last looked at
 	read    fileState
 	entries []TokenEntry
 	byID    map[wire.TokenID]TokenEntry
@@ -44,18 +45,25 @@ func OpenTokenFile(path string) (*TokenFile, error) {
 	return f, f.refresh()
 }
 
+// lookAgain is how long a token that was in the file is taken to be there still: a
+// relay asks for thousands at once.
+const lookAgain = 20 * time.Millisecond
+
 // Lookup implements Tokens. A file that cannot be read takes nobody.
 func (f *TokenFile) Lookup(id wire.TokenID) (Deployment, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.refresh(); err != nil {
-		return Deployment{}, false
-	}
 	e, ok := f.byID[id]
-	if !ok {
-		return Deployment{}, false
+	now := time.Now()
+	if !ok || now.Sub(f.looked) >= lookAgain {
+		if err := f.refresh(); err != nil {
+			return Deployment{}, false
+		}
+		if e, ok = f.byID[id]; !ok {
+			return Deployment{}, false
+		}
 	}
-	return e.Deployment(time.Now())
+	return e.Deployment(now)
 }
 
 // List returns the tokens by name.
@@ -143,7 +151,20 @@ func replace(path string, data []byte) error {
 	if err := errors.Join(err, giveToOwner(tmp), tmp.Sync(), tmp.Close()); err != nil {
 		return err
 	}
-	return os.Rename(tmp.Name(), path)
+	if err := os.Rename(tmp.Name(), path); err != nil {
+		return err
+	}
+	return syncFolder(filepath.Dir(path))
+}
+
+// syncFolder has a file's new name outlive a crash: a token that was revoked must
+// not come back.
+func syncFolder(path string) error {
+	folder, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
 }
 
 // openLock opens the lock, or makes it. Only a file that was made here is given
@@ -182,9 +203,10 @@ func giveToOwner(file *os.File) error {
 
 // refresh reads the file again if it is another than was read.
 func (f *TokenFile) refresh() error {
+	f.looked = time.Time{} // until it has been read well
 	info, err := os.Stat(f.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		f.read, f.entries, f.byID = fileState{}, nil, nil
+		f.looked, f.read, f.entries, f.byID = time.Now(), fileState{}, nil, nil
 		return nil
 	}
 	if err != nil {
@@ -192,6 +214,7 @@ func (f *TokenFile) refresh() error {
 	}
 	now := stateOf(info)
 	if now == f.read {
+		f.looked = time.Now()
 		return nil
 	}
 	data, err := os.ReadFile(f.path)
@@ -210,6 +233,6 @@ func (f *TokenFile) refresh() error {
 		}
 		byID[id] = e
 	}
-	f.read, f.entries, f.byID = now, entries, byID
+	f.looked, f.read, f.entries, f.byID = time.Now(), now, entries, byID
 	return nil
 }
