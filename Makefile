@@ -54,7 +54,7 @@ demo: build ## all of it for real on this machine, in about a minute
 	@.ci/install sshd=openssh-server
 	@go run ./bench/demo
 
-bench: build ## the hot path beside what people would use instead, in one run of half an hour; writes bench/RESULTS.md
+bench: build ## the hot path beside what people would use instead, in one run of ten minutes; writes bench/RESULTS.md
 	@.ci/install sshd=openssh-server
 	@go run ./bench/perf
 

@@ -29,12 +29,45 @@ func TestNobodyIsExpectedWhileThereIsNoTurn(t *testing.T) {
 	if now := time.Now(); !d.expects(last.from, true, now) || !d.expects(mapped, true, now) {
 		t.Error("who shakes hands is not expected")
 	}
+	for range packetsOfHandshake {
+		d.expects(last.from, true, time.Now())
+	}
+	if d.expects(last.from, true, time.Now()) {
+		t.Error("who shakes hands can send what it likes")
+	}
 	last.done()
 	if d.expects(last.from, true, time.Now()) {
 		t.Error("who has shaken hands could begin again")
 	}
 	if !d.expects(addrPort(stranger), false, time.Now().Add(time.Second)) {
 		t.Error("nobody is expected when there are turns again")
+	}
+}
+
+// Whoever has begun too many handshakes is not heard either, and keeps nobody else
+// from being.
+func TestWhoBeginsTooManyHandshakesIsNotExpected(t *testing.T) {
+	t.Parallel()
+	d, now := newDoor(Limits{HandshakesPerAddress: 0.2}.withDefaults()), time.Now() // two at once
+	many, other := &net.UDPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1}, &net.UDPAddr{IP: net.IPv4(192, 0, 2, 2), Port: 1}
+	for range 2 {
+		if !d.expects(addrPort(many), true, now) {
+			t.Error("it is not expected at first")
+		}
+		v, err := d.enter(many)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.done()
+	}
+	if d.expects(addrPort(many), true, now) || d.expects(addrPort(many), false, now) {
+		t.Error("it is still expected")
+	}
+	if !d.expects(addrPort(other), false, now) {
+		t.Error("another is not")
+	}
+	if !d.expects(addrPort(many), true, now.Add(time.Minute)) {
+		t.Error("it is never expected again")
 	}
 }
 

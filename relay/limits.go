@@ -63,6 +63,9 @@ const (
 	// asksPerTurn is how many packets may make the relay ask for an address, for
 	// each turn there is while handshakes yield. An honest client's are two.
 	asksPerTurn = 4
+	// packetsOfHandshake is what a handshake may need of the packets that could begin
+	// another: the first ones, said again, and acknowledgements.
+	packetsOfHandshake = 32
 	// burst is how many seconds' worth may come at once.
 	burst = 10
 	// maxCallers bounds the addresses that are remembered; those beyond share
@@ -110,7 +113,7 @@ type door struct {
 
 	mu          sync.Mutex // guards what is below
 	callers     map[netip.Prefix]*caller
-	shaking     map[netip.AddrPort]int // handshakes under way, of each address
+	shaking     map[netip.AddrPort]*shaking
 	others      *caller                // of addresses beyond maxCallers
 	standing    int
 	handshaking int
@@ -125,7 +128,7 @@ type caller struct {
 
 func newDoor(l Limits) *door {
 	asks := rate.NewLimiter(rate.Limit(asksPerTurn*l.Handshakes/paceRange), asksPerTurn)
-	d := &door{limits: l, pace: newPace(l.Handshakes), asks: asks, callers: make(map[netip.Prefix]*caller), shaking: make(map[netip.AddrPort]int)}
+	d := &door{limits: l, pace: newPace(l.Handshakes), asks: asks, callers: make(map[netip.Prefix]*caller), shaking: make(map[netip.AddrPort]*shaking)}
 	d.others = d.newCaller()
 	return d
 }
@@ -157,6 +160,12 @@ func callerPrefix(ip netip.Addr) netip.Prefix {
 	}
 	prefix, _ := ip.Prefix(bits) // fails for no address only, which is one caller too
 	return prefix
+}
+
+// shaking is the handshakes under way from one address and port.
+type shaking struct {
+	handshakes int
+	packets    int // that may still come for them while others are not heard
 }
 
 // visit is one connection that was let in.
@@ -195,21 +204,34 @@ func (d *door) enter(addr net.Addr) (*visit, error) {
 	c.standing++
 	d.standing++
 	d.handshaking++
-	d.shaking[from]++
+	s := d.shaking[from]
+	if s == nil {
+		s = new(shaking)
+		d.shaking[from] = s
+	}
+	s.handshakes++
+	s.packets += packetsOfHandshake
 	return &visit{door: d, prefix: prefix, caller: c, from: from, turn: turn}, nil
 }
 
 // expects reports whether a packet that could begin a connection is worth
-// opening: that of a handshake under way, or any while a turn is to be given, but
-// for those of too many whose addresses would have to be asked for first.
+// opening: while a turn is to be given, and its address has not begun too many
+// handshakes, any is, but for those of too many whose addresses would have to be
+// asked for first. What belongs to a handshake under way always is.
 func (d *door) expects(from netip.AddrPort, token bool, now time.Time) bool {
 	full, yields := d.pace.state(now)
-	if !full {
-		return token || !yields || d.asks.AllowN(now, 1)
-	}
+	from = unmapped(from)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.shaking[unmapped(from)] > 0
+	if c := d.callers[callerPrefix(from.Addr())]; full || c != nil && c.begun.TokensAt(now) < 1 {
+		s := d.shaking[from]
+		if s == nil || s.packets == 0 {
+			return false
+		}
+		s.packets--
+		return true
+	}
+	return token || !yields || d.asks.AllowN(now, 1)
 }
 
 // close has the door refuse everybody, or nobody on that account.
@@ -230,8 +252,10 @@ func (v *visit) settle() {
 	if !v.shaken {
 		v.shaken = true
 		v.door.handshaking--
-		if v.door.shaking[v.from]--; v.door.shaking[v.from] == 0 {
+		if s := v.door.shaking[v.from]; s.handshakes == 1 {
 			delete(v.door.shaking, v.from)
+		} else {
+			s.handshakes--
 		}
 	}
 }
