@@ -114,7 +114,7 @@ type door struct {
 	mu          sync.Mutex // guards what is below
 	callers     map[netip.Prefix]*caller
 	shaking     map[netip.AddrPort]*shaking
-	others      *caller                // of addresses beyond maxCallers
+	others      *caller // of addresses beyond maxCallers
 	standing    int
 	handshaking int
 	closed      bool // nobody comes in: too much is held
