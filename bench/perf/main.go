@@ -107,6 +107,9 @@ func run(ctx context.Context, o options) (err error) {
 		if o.idle == 0 {
 			break
 		}
+		if w.fresh, err = resident(w.holders()); err != nil {
+			return err
+		}
 		if err := weighBusy(ctx, o, w, results); err != nil {
 			return fmt.Errorf("full sessions of %s: %w", w.name, err)
 		}

@@ -131,6 +131,7 @@ func weighBusy(ctx context.Context, o options, w *way, r *results) error {
 	if err != nil {
 		return err
 	}
+	r.add(w.name, "MiB fresh", float64(w.fresh)/(1<<20))
 	r.add(w.name, "MiB with 100 full sessions", float64(held)/(1<<20))
 	_, err = w.client.hear()
 	return err
@@ -143,14 +144,7 @@ func weighIdle(ctx context.Context, o options, w *way, r *results) error {
 	if w.name == "ssh" {
 		return nil // its sessions are channels of one connection, and no like thing
 	}
-	pids := w.relay
-	if len(pids) == 0 {
-		pids = []int{w.origin.cmd.Process.Pid}
-	}
-	before, err := resident(pids)
-	if err != nil {
-		return err
-	}
+	pids := w.holders()
 	if _, err := w.client.tell(order{Do: "hold", N: o.idle}); err != nil {
 		return err
 	}
@@ -172,10 +166,18 @@ func weighIdle(ctx context.Context, o options, w *way, r *results) error {
 	if err != nil {
 		return err
 	}
-	r.add(w.name, "idle KiB a session", float64(held-before)/1024/float64(o.idle))
+	r.add(w.name, "idle KiB a session", float64(held-w.fresh)/1024/float64(o.idle))
 	r.add(w.name, "idle % of a core", 100*(cpuAfter-cpuBefore).Seconds()/o.idleFor.Seconds())
 	_, err = w.client.tell(order{Do: "hold"})
 	return err
+}
+
+// holders are the processes that hold the sessions.
+func (w *way) holders() []int {
+	if len(w.relay) == 0 {
+		return []int{w.origin.cmd.Process.Pid}
+	}
+	return w.relay
 }
 
 func pause(ctx context.Context, d time.Duration) error {

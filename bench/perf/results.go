@@ -84,6 +84,14 @@ func (r *results) ratios(b bar) []float64 {
 	return all
 }
 
+// limits are the bar, and the goal in brackets.
+func (b bar) limits() string {
+	if b.must == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%v (%v)", b.must, b.aim)
+}
+
 func (b bar) verdict(figure float64) string {
 	met := func(limit float64) bool { return b.most == (figure <= limit) || figure == limit }
 	switch {
@@ -121,11 +129,11 @@ func (r *results) markdown() string {
 	for _, x := range bars {
 		ratios := r.ratios(x)
 		if len(ratios) == 0 {
-			fmt.Fprintf(&b, "| %s | - | - | %v (%v) | not measured |\n", x.what, x.must, x.aim)
+			fmt.Fprintf(&b, "| %s | - | - | %s | not measured |\n", x.what, x.limits())
 			continue
 		}
 		m := median(ratios)
-		fmt.Fprintf(&b, "| %s | %.2f | %.2f to %.2f | %v (%v) | %s |\n", x.what, m, slices.Min(ratios), slices.Max(ratios), x.must, x.aim, x.verdict(m))
+		fmt.Fprintf(&b, "| %s | %.2f | %.2f to %.2f | %s | %s |\n", x.what, m, slices.Min(ratios), slices.Max(ratios), x.limits(), x.verdict(m))
 	}
 	b.WriteString("\n![throughput and relay CPU](results.svg)\n\n| |")
 	ways := r.ways()
