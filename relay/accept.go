@@ -242,11 +242,7 @@ func (r *Relay) serveClient(ctx context.Context, conn tunnel.Conn, stream tunnel
 // verification, and see the same.
 func (r *Relay) mayJoin(join wire.Join, exporter [32]byte) (*registered, bool) {
 	session, known := r.registry.find(join.RID, r.cfg.Clock())
-	key := nobody
-	if known {
-		key = session.join
-	}
-	if !join.Verify(key, exporter) || !known {
+	if !join.Verify(session.join, exporter) || !known {
 		return nil, false
 	}
 	return session, session.daemon.account.mayJoin()

@@ -202,10 +202,10 @@ func TestASessionEndsWithItsLifetime(t *testing.T) {
 	n, d, s := standing(t, func(c *relay.Config) {
 		c.Clock = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	})
-	ahead.Store(int64(9 * time.Minute))
+	ahead.Store(int64(29 * time.Minute))
 	client, daemon, _ := n.pair(s, d)
 	bothWays(t, client, daemon)
-	ahead.Store(int64(10*time.Minute + time.Second))
+	ahead.Store(int64(30*time.Minute + time.Second))
 	refused(t, n.client(s), wire.ErrRefused)
 }
 

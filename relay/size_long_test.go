@@ -5,7 +5,7 @@ package relay_test
 import "time"
 
 const (
-	floodTime    = 20 * time.Second
+	floodTime    = 15 * time.Second
 	idleSessions = 5000
 	idleTime     = 10 * time.Minute
 	socketJoins  = 10_000

@@ -172,45 +172,50 @@ func TestACorruptFileTakesNobody(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			path := filepath.Join(t.TempDir(), "tokens.json")
-			f := openTokens(t, path)
-			token, err := f.Add("first", rand.Reader)
-			if err != nil {
-				t.Fatal(err)
-			}
-			whole, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			torn := corrupt(string(whole))
-			if err := os.WriteFile(path, []byte(torn), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			for range 2 { // and does not remember that it took somebody
-				if knows(f, token) {
-					t.Error("somebody is taken")
-				}
-			}
-			if _, err := f.List(); err == nil {
-				t.Error("it can be listed")
-			}
-			if _, err := relay.OpenTokenFile(path); err == nil {
-				t.Error("it can be opened")
-			}
-			_, addErr := f.Add("second", rand.Reader)
-			if addErr == nil || f.Revoke("first") == nil {
-				t.Error("it can be changed")
-			}
-			if now, err := os.ReadFile(path); err != nil || string(now) != torn {
-				t.Errorf("what was there is overwritten with %s, %v", now, err)
-			}
-			if err := os.WriteFile(path, append(whole, '\n'), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if !knows(f, token) {
-				t.Error("mended, it takes nobody")
-			}
+			synctest.Test(t, func(t *testing.T) { corruptTakesNobody(t, corrupt) })
 		})
+	}
+}
+
+func corruptTakesNobody(t *testing.T, corrupt func(whole string) string) {
+	path := filepath.Join(t.TempDir(), "tokens.json")
+	f := openTokens(t, path)
+	token, err := f.Add("first", rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	torn := corrupt(string(whole))
+	if err := os.WriteFile(path, []byte(torn), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(aWhile)
+	for range 2 { // and does not remember that it took somebody
+		if knows(f, token) {
+			t.Error("somebody is taken")
+		}
+	}
+	if _, err := f.List(); err == nil {
+		t.Error("it can be listed")
+	}
+	if _, err := relay.OpenTokenFile(path); err == nil {
+		t.Error("it can be opened")
+	}
+	_, addErr := f.Add("second", rand.Reader)
+	if addErr == nil || f.Revoke("first") == nil {
+		t.Error("it can be changed")
+	}
+	if now, err := os.ReadFile(path); err != nil || string(now) != torn {
+		t.Errorf("what was there is overwritten with %s, %v", now, err)
+	}
+	if err := os.WriteFile(path, append(whole, '\n'), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if !knows(f, token) {
+		t.Error("mended, it takes nobody")
 	}
 }
 
