@@ -79,7 +79,7 @@ func (p *pace) state(now time.Time) (full, yields bool) {
 
 // begin takes a turn, a time after it was due. One in sixteen may be late: the
 // pace falls by a third, and comes back in small steps. A turn that was given at
-// a pace that no longer holds is lost.
+// a pace that no longer holds is lost: it comes too soon after the one before.
 func (p *pace) begin(now time.Time, after time.Duration) (ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -102,19 +102,32 @@ func (p *pace) yield(now time.Time) {
 	p.forwarding = now.Add(yieldFor)
 }
 
-// await waits for the visit's turn.
+// await waits for the visit's turn, and for another one where that is lost.
 func (v *visit) await(ctx context.Context) error {
-	if wait := time.Until(v.turn); wait > 0 {
-		timer := time.NewTimer(wait)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return context.Cause(ctx)
+	for {
+		if err := until(ctx, v.turn); err != nil {
+			return err
 		}
+		now := time.Now()
+		if v.door.pace.begin(now, now.Sub(v.turn)) {
+			return nil
+		}
+		turn, ok := v.door.pace.reserve(now)
+		if !ok {
+			return errCrowded
+		}
+		v.turn = turn
 	}
-	if now := time.Now(); !v.door.pace.begin(now, now.Sub(v.turn)) {
-		return errCrowded
+}
+
+// until waits for a moment.
+func until(ctx context.Context, moment time.Time) error {
+	timer := time.NewTimer(time.Until(moment))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
-	return nil
 }

@@ -3,6 +3,8 @@ package relay
 import (
 	"context"
 	"errors"
+	"net"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,6 +82,31 @@ func TestHandshakesYieldToWhatIsForwarded(t *testing.T) {
 	if begun > 2*100/paceRange+1 {
 		t.Errorf("of 100 turns given before, %d begin", begun)
 	}
+}
+
+// Who was given a turn before forwarding began waits longer, and is not sent away.
+func TestWhoLosesATurnIsGivenAnother(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d, began := newDoor(Limits{Handshakes: 100}.withDefaults()), time.Now()
+		var waiting sync.WaitGroup
+		for range 4 {
+			v, err := d.enter(&net.UDPAddr{IP: net.IPv4(192, 0, 2, 1)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			waiting.Go(func() {
+				if err := v.await(t.Context()); err != nil {
+					t.Errorf("after %v: %v", time.Since(began), err)
+				}
+			})
+		}
+		d.pace.yield(time.Now())
+		waiting.Wait()
+		if took := time.Since(began); took < 3*d.pace.slowest/2 {
+			t.Errorf("four have begun within %v", took)
+		}
+	})
 }
 
 func TestANewcomerWaitsForItsTurnOnly(t *testing.T) {
