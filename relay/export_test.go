@@ -13,3 +13,6 @@ func NoTurn(r *Relay) bool {
 	full, _ := r.door.pace.state(time.Now())
 	return full
 }
+
+// LookAgain is for how long a token that was there may be taken to be.
+const LookAgain = lookAgain

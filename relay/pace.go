@@ -55,12 +55,12 @@ func spacingOf(rate float64) time.Duration {
 func (p *pace) reserve(now time.Time) (turn time.Time, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.full(now) {
+		return time.Time{}, false
+	}
 	turn = now
 	if p.next.After(now) {
 		turn = p.next
-	}
-	if turn.Sub(now) > queueTime { // full
-		return time.Time{}, false
 	}
 	p.next = turn.Add(p.spacing)
 	if turn.Before(p.forwarding) {
@@ -74,8 +74,11 @@ func (p *pace) reserve(now time.Time) (turn time.Time, ok bool) {
 func (p *pace) state(now time.Time) (full, yields bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.next.Sub(now) > queueTime, now.Before(p.forwarding)
+	return p.full(now), now.Before(p.forwarding)
 }
+
+// full is asked by whoever holds the lock.
+func (p *pace) full(now time.Time) bool { return p.next.Sub(now) > queueTime }
 
 // begin takes a turn, a time after it was due. One in sixteen may be late: the
 // pace falls by a third, and comes back in small steps. A turn that was given at
@@ -105,7 +108,7 @@ func (p *pace) yield(now time.Time) {
 // await waits for the visit's turn, and for another one where that is lost.
 func (v *visit) await(ctx context.Context) error {
 	for {
-		if err := until(ctx, v.turn); err != nil {
+		if err := pause(ctx, time.Until(v.turn)); err != nil {
 			return err
 		}
 		now := time.Now()
@@ -117,17 +120,5 @@ func (v *visit) await(ctx context.Context) error {
 			return errCrowded
 		}
 		v.turn = turn
-	}
-}
-
-// until waits for a moment.
-func until(ctx context.Context, moment time.Time) error {
-	timer := time.NewTimer(time.Until(moment))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }

@@ -42,7 +42,7 @@ func (r *Relay) acceptTCP(ctx context.Context) error {
 			return fmt.Errorf("accepting: %w", err)
 		case err != nil:
 			r.logger.Warn("not accepting", "error", err)
-			pause(ctx, acceptPause)
+			_ = pause(ctx, acceptPause) // the next Accept says whether it is over
 			continue
 		}
 		v, err := r.door.enter(conn.RemoteAddr())
@@ -58,12 +58,15 @@ func (r *Relay) acceptTCP(ctx context.Context) error {
 	}
 }
 
-func pause(ctx context.Context, d time.Duration) {
+// pause waits, or says why the context has ended.
+func pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+		return nil
 	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 

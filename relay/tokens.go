@@ -26,7 +26,7 @@ type TokenFile struct {
 	path string
 
 	mu      sync.Mutex // guards what is below
-	looked  time.Time  // when the file was last looked at
+	looked  time.Time  // when Lookup last looked at the file
 	read    fileState
 	entries []TokenEntry
 	byID    map[wire.TokenID]TokenEntry
@@ -56,9 +56,11 @@ func (f *TokenFile) Lookup(id wire.TokenID) (Deployment, bool) {
 	e, ok := f.byID[id]
 	now := time.Now()
 	if !ok || now.Sub(f.looked) >= lookAgain {
+		f.looked = time.Time{} // until it has been read well
 		if err := f.refresh(); err != nil {
 			return Deployment{}, false
 		}
+		f.looked = now
 		if e, ok = f.byID[id]; !ok {
 			return Deployment{}, false
 		}
@@ -203,10 +205,9 @@ func giveToOwner(file *os.File) error {
 
 // refresh reads the file again if it is another than was read.
 func (f *TokenFile) refresh() error {
-	f.looked = time.Time{} // until it has been read well
 	info, err := os.Stat(f.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		f.looked, f.read, f.entries, f.byID = time.Now(), fileState{}, nil, nil
+		f.read, f.entries, f.byID = fileState{}, nil, nil
 		return nil
 	}
 	if err != nil {
@@ -214,7 +215,6 @@ func (f *TokenFile) refresh() error {
 	}
 	now := stateOf(info)
 	if now == f.read {
-		f.looked = time.Now()
 		return nil
 	}
 	data, err := os.ReadFile(f.path)
@@ -233,6 +233,6 @@ func (f *TokenFile) refresh() error {
 		}
 		byID[id] = e
 	}
-	f.looked, f.read, f.entries, f.byID = time.Now(), now, entries, byID
+	f.read, f.entries, f.byID = now, entries, byID
 	return nil
 }

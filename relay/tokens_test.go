@@ -50,9 +50,6 @@ func TestAChangeByAnotherIsNoticed(t *testing.T) {
 	synctest.Test(t, testAChangeByAnotherIsNoticed)
 }
 
-// A token that was there may be taken to be for a little longer.
-const aWhile = 20 * time.Millisecond
-
 func testAChangeByAnotherIsNoticed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "made", "tokens.json")
 	running, command := openTokens(t, path), openTokens(t, path)
@@ -74,7 +71,7 @@ func testAChangeByAnotherIsNoticed(t *testing.T) {
 	if err := command.Revoke("second"); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(aWhile)
+	time.Sleep(relay.LookAgain) // of the bubble's clock
 	if knows(running, second) || !knows(running, first) {
 		t.Error("the revoked token is known, or the other is not")
 	}
@@ -84,7 +81,7 @@ func testAChangeByAnotherIsNoticed(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(aWhile)
+	time.Sleep(relay.LookAgain) // of the bubble's clock
 	if knows(running, first) {
 		t.Error("without a file, a token is known")
 	}
@@ -192,8 +189,8 @@ func corruptTakesNobody(t *testing.T, corrupt func(whole string) string) {
 	if err := os.WriteFile(path, []byte(torn), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(aWhile)
-	for range 2 { // and does not remember that it took somebody
+	time.Sleep(relay.LookAgain) // of the bubble's clock
+	for range 2 {               // and does not remember that it took somebody
 		if knows(f, token) {
 			t.Error("somebody is taken")
 		}

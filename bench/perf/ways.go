@@ -23,7 +23,7 @@ type way struct {
 	origin *player
 	client *player
 	relay  []int // process ids of what stands in between; none for a hop
-	fresh  int64 // their memory, in bytes, before anything was done
+	fresh  int64 // memory of its holders, in bytes, before anything was done
 	also   []standing
 }
 
