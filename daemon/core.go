@@ -50,7 +50,7 @@ type core struct {
 	ruling sync.Mutex // held while rules are replaced
 
 	// calls counts the running ones, so that Run outlives them.
-	calls sync.WaitGroup
+	calls running
 
 	mu          sync.Mutex // guards what is below
 	ctx         context.Context

@@ -149,11 +149,7 @@ func (c *core) shutdown() {
 			c.endShare(share, call.Closed, goingDown)
 		}
 	}
-	gone := make(chan struct{})
-	go func() {
-		c.calls.Wait()
-		close(gone)
-	}()
+	gone := c.calls.idle()
 	// The connections need their grace to say CLOSE even when nothing runs.
 	grace := time.NewTimer(shutdownGrace)
 	defer grace.Stop()

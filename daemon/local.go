@@ -161,12 +161,12 @@ func (c *core) localContext(ctx context.Context) (context.Context, func()) {
 	working := c.localCtx
 	c.mu.Unlock()
 	ctx, cancel := context.WithCancelCause(ctx)
-	c.calls.Add(1)
+	c.calls.begin()
 	stop := context.AfterFunc(working, func() { cancel(context.Cause(working)) })
 	return ctx, func() {
 		stop()
 		cancel(nil)
-		c.calls.Done()
+		c.calls.end()
 	}
 }
 
