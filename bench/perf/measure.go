@@ -133,6 +133,7 @@ func weighBusy(ctx context.Context, o options, w *way, r *results) error {
 	}
 	r.add(w.name, "MiB fresh", float64(w.fresh)/(1<<20))
 	r.add(w.name, "MiB with 100 full sessions", float64(held)/(1<<20))
+	r.add(w.name, "MiB more with 100 full sessions", float64(held-w.fresh)/(1<<20))
 	_, err = w.client.hear()
 	return err
 }

@@ -17,9 +17,11 @@ const (
 	startInFlight = 64 << 10
 	maxInFlight   = 1 << 20
 
-	// quantum is added to it: ends that sleep and wake by the millisecond, on
-	// machines with other work, would let a short path run dry.
-	quantum = 3 * time.Millisecond
+	// slack is added to it: what ends take that are awake. With less they wake for
+	// less at a time, at a third more of processor time.
+	slack = 500 * time.Microsecond
+	// longestGap bounds what is in flight so that ends that sleep find enough.
+	longestGap = 10 * time.Millisecond
 	// forget is how long a least delay counts: paths change.
 	forget = 10 * time.Second
 )
@@ -39,6 +41,7 @@ type Flow struct {
 	acked    uint64    // bytes acknowledged since
 	rates    rates
 	delay    delay
+	gaps     gaps
 	err      error
 }
 
@@ -63,6 +66,18 @@ type delay struct {
 	sent        time.Time // when that one was sent
 	least, last time.Duration
 	begun       time.Time // when least began to be looked for; last is the one before
+}
+
+// gaps are how long acknowledgements stay away while nothing more may be sent.
+// Ends on a machine with other work sleep and wake by the millisecond: what is in
+// flight has come and gone meanwhile, and the path ran dry. Where they are awake
+// acknowledgements come several times for what is in flight, so that little in
+// flight makes short gaps, and stays little.
+type gaps struct {
+	full         bool      // since the last acknowledgement nothing more could be sent
+	last         time.Time // when that came, or the first byte after a rest was sent
+	sum, squares float64   // of this measurement's, in seconds
+	usual        time.Duration
 }
 
 // callFlow is one call's part.
@@ -155,10 +170,14 @@ func (f *Flow) try(id ID, s Stream, max int) (n int, offset uint64, wait chan st
 	}
 	room := min(uint64(max), c.limit-c.total(c.sent), f.window-min(f.window, f.inFlight))
 	if room == 0 {
+		f.gaps.full = f.gaps.full || f.inFlight >= f.window
 		return 0, 0, f.changed, nil
 	}
 	offset = c.sent[s-1]
 	c.sent[s-1] += room
+	if f.inFlight == 0 {
+		f.gaps.full, f.gaps.last = false, f.now()
+	}
 	f.inFlight += room
 	if f.delay.waiting == 0 { // the newest byte is timed, as none is
 		f.delay.waiting, f.delay.sent = f.inFlight, f.now()
@@ -186,6 +205,7 @@ func (f *Flow) Acknowledge(w Window) error {
 	f.inFlight -= fresh
 	now := f.now()
 	f.delay.acknowledge(fresh, now)
+	f.gaps.acknowledge(now)
 	c.limit = max(c.limit, c.total(received)+min(w.Credit, MaxCredit))
 	f.measure(fresh, now)
 	f.wake()
@@ -203,7 +223,7 @@ func (f *Flow) measure(fresh uint64, now time.Time) {
 		return
 	}
 	rate := uint64(float64(f.acked) / elapsed.Seconds())
-	holds := uint64(float64(f.rates.add(rate)) * f.delay.room(now).Seconds())
+	holds := uint64(float64(f.rates.add(rate)) * f.delay.room(now, f.gaps.measure()).Seconds())
 	// A path that was not kept busy tells nothing about its speed.
 	if holds > f.window || f.inFlight+f.acked >= f.window {
 		f.window = min(max(min(holds, rate), minInFlight), maxInFlight)
@@ -231,19 +251,41 @@ func (d *delay) acknowledge(fresh uint64, now time.Time) {
 // room is how much time's worth of bytes may be in flight: a second, which is the
 // specification's bound, where no delay is known yet. As every stretch begins it
 // is what the path holds and no more, until the queue must have gone: so that the
-// least delay found is the path's, and not the queue's.
-func (d *delay) room(now time.Time) time.Duration {
+// least delay found is the path's, and not the queue's. Otherwise it is twice
+// that, or an eighth more than the ends usually sleep: where they sleep for longer
+// than what is in flight lasts, that is how more comes to be in flight.
+func (d *delay) room(now time.Time, gap time.Duration) time.Duration {
 	if d.begun.IsZero() {
 		return time.Second
 	}
-	if d.last == 0 {
-		return 2*d.least + quantum
+	least := d.least
+	if d.last > 0 {
+		least = min(d.last, d.least)
+		if now.Sub(d.begun) < max(4*least, time.Second/2) {
+			return least
+		}
 	}
-	least := min(d.last, d.least)
-	if now.Sub(d.begun) < max(4*least, time.Second/2) {
-		return least
+	return max(2*least+slack, min(gap+gap/8, longestGap))
+}
+
+func (g *gaps) acknowledge(now time.Time) {
+	if g.full {
+		gap := now.Sub(g.last).Seconds()
+		g.sum += gap
+		g.squares += gap * gap
 	}
-	return 2*least + quantum
+	g.full, g.last = false, now
+}
+
+// measure ends a measurement. The gap it tells of is the one that a moment taken
+// at random lies in, so that one long gap outweighs many short ones; of the last
+// measurements the later count more.
+func (g *gaps) measure() (usual time.Duration) {
+	if g.sum > 0 {
+		g.usual += (time.Duration(g.squares/g.sum*float64(time.Second)) - g.usual) / 4
+		g.sum, g.squares = 0, 0
+	}
+	return g.usual
 }
 
 func (*callFlow) total(streams [2]uint64) uint64 { return streams[0] + streams[1] }

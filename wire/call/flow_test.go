@@ -119,15 +119,20 @@ func TestTheWindowIsTwiceWhatThePathHolds(t *testing.T) {
 				if through < reachable*9/10 {
 					t.Errorf("%d bytes a second, of %d", through, reachable)
 				}
-				holds := uint64(float64(path.rate) * path.delay.Seconds())
-				piece := uint64(16 << 10)
-				allowed := min((2*(holds+piece)+path.rate*3/1000+piece)*5/4, maxInFlight, max(path.rate*5/4, minInFlight))
-				if most > allowed {
+				if allowed := mostInFlight(path.rate, path.delay); most > allowed {
 					t.Errorf("%d bytes in flight, of %d", most, allowed)
 				}
 			})
 		})
 	}
+}
+
+// mostInFlight is twice what a path holds whose ends are awake, with the piece that
+// is being acknowledged and a fifth for measuring.
+func mostInFlight(rate uint64, delay time.Duration) uint64 {
+	const piece = 16 << 10
+	holds := uint64(float64(rate) * delay.Seconds())
+	return min((2*(holds+piece)+rate*uint64(slack)/uint64(time.Second)+piece)*5/4, maxInFlight, max(rate*5/4, minInFlight))
 }
 
 // Ends on a busy machine read when they are woken, every few milliseconds, if they
@@ -143,6 +148,87 @@ func TestAPathWhoseEndsSleepIsKeptBusy(t *testing.T) {
 			t.Errorf("%d bytes a second, of %d", through, rate)
 		}
 	})
+}
+
+// What ends that sleep have in flight goes again when they are awake: it stands
+// before every small call.
+func TestLittleIsInFlightOnceTheEndsAreAwake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := NewFlow(time.Now)
+		f.Open(ID{1})
+		const rate, delay = 64 << 20, 300 * time.Microsecond
+		_, asleep := crossPath(t, f, rate, delay, 5*time.Millisecond, 5*time.Second)
+		if least := uint64(rate / 1000 * 4); asleep < least {
+			t.Fatalf("%d bytes in flight between ends that sleep, want %d", asleep, least)
+		}
+		crossPath(t, f, rate, delay, 0, 3*time.Second)
+		if _, most := crossPath(t, f, rate, delay, 0, 5*time.Second); most > mostInFlight(rate, delay) {
+			t.Errorf("%d bytes in flight, of %d", most, mostInFlight(rate, delay))
+		}
+	})
+}
+
+// Output that comes now and then, or that its reader holds up, tells nothing of
+// how long the ends sleep.
+func TestARestIsNoGap(t *testing.T) {
+	for name, credit := range map[string]uint64{"output now and then": MaxCredit, "a reader that stalls": 1000} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := NewFlow(time.Now)
+				f.Open(ID{1})
+				for sent := uint64(1000); sent < 100_000; sent += 1000 {
+					take(t, f, ID{1}, Stdout, 1000)
+					if credit == 1000 && !blocked(t, f, ID{1}) && sent > 64<<10 {
+						t.Fatal("the reader has not stalled")
+					}
+					time.Sleep(time.Millisecond)
+					if err := f.Acknowledge(Window{ID: ID{1}, Stdout: sent, Credit: credit}); err != nil {
+						t.Fatal(err)
+					}
+					time.Sleep(time.Second / 10)
+				}
+				if gap := f.gaps.measure(); gap != 0 {
+					t.Errorf("a gap of %v", gap)
+				}
+			})
+		})
+	}
+}
+
+func TestAGapBeginsAfterTheRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := NewFlow(time.Now)
+		f.Open(ID{1})
+		time.Sleep(time.Second)
+		take(t, f, ID{1}, Stdout, startInFlight)
+		if !blocked(t, f, ID{1}) { // for a millisecond
+			t.Fatal("there is more in flight than the bound")
+		}
+		if err := f.Acknowledge(Window{ID: ID{1}, Stdout: startInFlight, Credit: MaxCredit}); err != nil {
+			t.Fatal(err)
+		}
+		if gap := f.gaps.measure(); gap <= 0 || gap > time.Millisecond {
+			t.Errorf("a gap of %v", gap)
+		}
+		take(t, f, ID{1}, Stdout, 1000) // and more could be sent
+		time.Sleep(time.Second)
+		before := f.gaps.measure()
+		if err := f.Acknowledge(Window{ID: ID{1}, Stdout: startInFlight + 1000, Credit: MaxCredit}); err != nil {
+			t.Fatal(err)
+		}
+		if gap := f.gaps.measure(); gap != before {
+			t.Errorf("a gap of %v, after one of %v", gap, before)
+		}
+	})
+}
+
+// Whoever never acknowledges in time gets no more in flight for it than ends that
+// sleep do.
+func TestALongGapCountsForNoMoreThanTheBound(t *testing.T) {
+	d := delay{begun: time.Now(), least: time.Millisecond}
+	if got := d.room(time.Now(), time.Second); got != longestGap {
+		t.Errorf("room for %v", got)
+	}
 }
 
 // crossPath sends as much as the flow lets through over a path that delivers so
