@@ -274,9 +274,11 @@ func testTheTapSeesSizesOnly(t *testing.T, by rungs) {
 	client, daemon, preface := n.pair(s, d)
 	passes(t, client, daemon, "seven b")
 	passes(t, daemon, client, string(pattern(70_000)))
-	if up, down := tap.of(preface.Leg); up != 7 || down != 70_000 {
-		t.Errorf("the tap saw %d bytes up and %d down: join and preface are not forwarded", up, down)
-	}
+	// The tap is told after the reader has it. Join and preface are not forwarded.
+	eventually(t, patience, "the tap has seen 7 bytes up and 70,000 down", func() bool {
+		up, down := tap.of(preface.Leg)
+		return up == 7 && down == 70_000
+	})
 	tap.mu.Lock()
 	defer tap.mu.Unlock()
 	if len(tap.up) != 1 || len(tap.down) != 1 {
