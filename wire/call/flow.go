@@ -131,13 +131,14 @@ func (f *Flow) try(id ID, s Stream, max int) (n int, offset uint64, wait chan st
 	}
 	offset = c.sent[s-1]
 	c.sent[s-1] += room
-	if f.inFlight == 0 {
-		f.gaps.full, f.gaps.last = false, f.now()
+	if f.delay.waiting == 0 { // the newest byte is timed, as none is
+		now := f.now()
+		if f.inFlight == 0 {
+			f.gaps.begin(now)
+		}
+		f.delay.waiting, f.delay.sent = f.inFlight+room, now
 	}
 	f.inFlight += room
-	if f.delay.waiting == 0 { // the newest byte is timed, as none is
-		f.delay.waiting, f.delay.sent = f.inFlight, f.now()
-	}
 	return int(room), offset, nil, nil
 }
 

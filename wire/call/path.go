@@ -89,13 +89,16 @@ type gaps struct {
 	usual        time.Duration
 }
 
+// begin is where the next gap begins: at an acknowledgement, or after a rest.
+func (g *gaps) begin(now time.Time) { g.full, g.last = false, now }
+
 func (g *gaps) acknowledge(now time.Time) {
 	if g.full {
 		gap := now.Sub(g.last).Seconds()
 		g.sum += gap
 		g.squares += gap * gap
 	}
-	g.full, g.last = false, now
+	g.begin(now)
 }
 
 // measure ends a measurement. The gap it tells of is the one that a moment taken
