@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -152,11 +153,8 @@ func (race *relayRace) lost(w *runner) {
 	if race.ahead == w {
 		race.ahead = nil
 	}
-	for i, other := range race.waiting {
-		if other == w {
-			race.waiting = append(race.waiting[:i], race.waiting[i+1:]...)
-			return
-		}
+	if i := slices.Index(race.waiting, w); i >= 0 {
+		race.waiting = slices.Delete(race.waiting, i, i+1)
 	}
 }
 

@@ -236,11 +236,8 @@ func (n *Half) meet(leg wire.Leg) (shown, met func()) {
 	met = func() {
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		for i, other := range n.strangers {
-			if other == s {
-				n.strangers = append(n.strangers[:i], n.strangers[i+1:]...)
-				return
-			}
+		if i := slices.Index(n.strangers, s); i >= 0 { // else it was dropped
+			n.strangers = slices.Delete(n.strangers, i, i+1)
 		}
 	}
 	return shown, met
