@@ -3,6 +3,7 @@ package relay
 import (
 	"runtime"
 	"testing"
+	"time"
 	"weak"
 
 	"openscope/wire"
@@ -10,29 +11,20 @@ import (
 
 // What a client costs has to go with it, and not with its session.
 func TestALegThatEndedIsNotHeldByItsSession(t *testing.T) {
-	g := newRegistry()
-	d := &standing{account: &account{}}
-	g.arrive(d)
-	s := &registered{rid: wire.RendezvousID{1}, daemon: d}
-	g.sessions[s.rid] = s
-	var legs []weak.Pointer[leg]
+	r, rid, _ := filled(t, 1)
+	s, _ := r.registry.find(rid, time.Now())
 	for range wire.LegsPerSession {
-		l, _, ok := g.enter(s, nil)
-		if !ok {
+		if _, _, ok := r.registry.enter(s, nil); !ok {
 			t.Fatal("the session takes no leg")
 		}
-		legs = append(legs, weak.Make(l))
 	}
-	for _, i := range []int{3, 0, wire.LegsPerSession - 1, 1, 2, 4, 5, 6} { // from the middle, the first, the last, the rest
-		g.exit(s, legs[i].Value())
+	for left := wire.LegsPerSession; left > 0; left-- {
+		ended := s.legs[left/2] // from the middle, and at the end the last and the first
+		leg := weak.Make(ended)
+		r.registry.exit(s, ended)
 		runtime.GC()
-		if legs[i].Value() != nil {
-			t.Errorf("leg %d has ended and is held", i)
-		}
-	}
-	for _, l := range legs {
-		if l.Value() != nil {
-			t.Error("a leg that has ended is held again")
+		if l := leg.Value(); l != nil {
+			t.Errorf("leg %d has ended and is held", l.number)
 		}
 	}
 	runtime.KeepAlive(s)

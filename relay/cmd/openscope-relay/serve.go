@@ -102,7 +102,8 @@ func onOneProcessor(getenv func(string) string) {
 
 // boundMemory has garbage collected when the heap has grown by a half, unless GOGC
 // says otherwise: a rush then leaves a tenth less memory in use than where it may
-// double, for one opening in twenty. Near the limit it is collected sooner.
+// double, for a few openings in a hundred (bench/README.md). Near the limit it is
+// collected sooner.
 func boundMemory(getenv func(string) string, limit int64) {
 	if getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
